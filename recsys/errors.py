@@ -1,0 +1,96 @@
+"""What the world can do to a tuning loop.
+
+```
+RecsysError
+├── StoreError              the object store did not do what was asked
+│   ├── NotFound            no object under that key
+│   ├── Conflict            a conditional write lost: the object exists, or is no longer the one that was read
+│   └── Unsupported         the endpoint does not honour conditional writes
+├── NoFeedback              nothing to work on: no objects, no events, or none left after the checks
+├── RefusedBatch            a critical expectation failed, nothing of the batch was committed
+├── BadObject               an object that cannot be read as what it claims to be
+├── NoCandidate             a search ended with no feasible finished trial
+├── BudgetExhausted         a search may not begin another trial
+├── BadBundle               a bundle's bytes, graph or vocabulary are not what its manifest says
+├── LostRace                somebody else moved the channel pointer first
+└── NoRelease               the channel names no release, or not the one that was asked for
+```
+
+A wrong argument is a `ValueError`, a wrong file of the user's is a `LineError`
+(a `ValueError` that names file and key).
+Every error takes the facts as attributes, so that callers need not parse its message.
+"""
+
+
+class RecsysError(Exception):
+    """Something the world did, as opposed to a wrong argument."""
+
+
+class StoreError(RecsysError):
+    """The object store did not do what was asked."""
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class NotFound(StoreError):
+    """There is no object under `key`."""
+
+
+class Conflict(StoreError):
+    """A conditional write lost: the object under `key` exists already or has changed since it was read."""
+
+
+class Unsupported(StoreError):
+    """The store's endpoint ignores conditional writes, so production could be overwritten unseen."""
+
+
+class NoFeedback(RecsysError):
+    """There is nothing to work on."""
+
+
+class RefusedBatch(RecsysError):
+    """Critical expectations failed; nothing of the batch was committed."""
+
+    def __init__(self, message: str, *, batch_id: str, reasons: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.batch_id = batch_id
+        self.reasons = reasons
+
+
+class BadObject(RecsysError):
+    """An object cannot be read as what it claims to be."""
+
+    def __init__(self, message: str, *, key: str, reason: str) -> None:
+        super().__init__(message)
+        self.key = key
+        self.reason = reason
+
+
+class NoCandidate(RecsysError):
+    """A search ended without a feasible, finished trial."""
+
+
+class BudgetExhausted(RecsysError):
+    """A search has no seconds left for another trial."""
+
+
+class BadBundle(RecsysError):
+    """A bundle's bytes, graph or vocabulary are not what its manifest says."""
+
+    def __init__(self, message: str, *, file: str = "") -> None:
+        super().__init__(message)
+        self.file = file
+
+
+class LostRace(RecsysError):
+    """Somebody else moved the channel pointer first."""
+
+
+class NoRelease(RecsysError):
+    """The channel names no release, or not the one that was asked for."""
+
+
+class LineError(ValueError):
+    """A line's file is wrong; the message names file, key, what must hold and what was found."""

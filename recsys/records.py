@@ -1,0 +1,366 @@
+"""Define what stages hand to each other: frozen records that are JSON in the store and between tasks.
+
+Each record says what a stage decided or made and where in the line's part of the store the heavy things lie.
+`dump` and `load` are the only way in and out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+Configuration = Mapping[str, int | float | str | bool]
+"""A family's parameters by name, training parameters included."""
+
+Record = TypeVar("Record")
+
+
+def dump(record: object) -> dict[str, Any]:
+    """Turn `record` into JSON's types."""
+    data: dict[str, Any] = TypeAdapter(type(record)).dump_python(record, mode="json")
+    return data
+
+
+def load(kind: type[Record], data: Mapping[str, Any]) -> Record:
+    """Build a record of `kind` again from what `dump` gave.
+
+    Raises:
+        pydantic.ValidationError: A field is missing or of the wrong type. Unknown fields, a newer writer's, are passed
+            over.
+
+    >>> load(ObjectRef, dump(ObjectRef(key="landing/a.jsonl", etag="e", size_bytes=3)))
+    ObjectRef(key='landing/a.jsonl', etag='e', size_bytes=3)
+    """
+    found: Record = TypeAdapter(kind).validate_python(dict(data))
+    return found
+
+
+class Outcome(StrEnum):
+    """What a check of the gate found; only PASS lets a candidate through."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Action(StrEnum):
+    """What a line does about a drift verdict."""
+
+    NOTHING = "nothing"
+    REFIT = "refit"  # train a given configuration again on the new data
+    RETUNE = "retune"  # search for a better one
+
+
+# --- feedback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRef:
+    """One version of one object under `landing/`."""
+
+    key: str
+    etag: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Something that was put into quarantine, and why."""
+
+    source: str  # key of the landed object, or the batch for refused rows
+    kept_at: str  # key under quarantine/ where the refused bytes or rows lie
+    reasons: tuple[str, ...]
+    rows: int = 0  # rows refused; 0 where not even rows could be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """New events, read but not yet believed."""
+
+    batch_id: str  # hash of the objects' keys and ETags, so the same objects are the same batch
+    objects: tuple[ObjectRef, ...]  # the readable ones
+    refused: tuple[Refusal, ...]  # the unreadable ones
+    events_key: str  # parquet of the events under staging/
+    rows: int
+    as_of: datetime  # the moment the batch was asked for; freshness counts from it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One expectation that did not hold."""
+
+    expectation: str
+    column: str | None
+    severity: str  # critical or warning
+    observed: str
+    rows: int  # rows that broke it; 0 where it speaks of the whole batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedBatch:
+    """A batch that may be committed, less the rows that broke a critical expectation."""
+
+    batch: Batch
+    accepted_key: str  # parquet under staging/
+    accepted_rows: int
+    refused: tuple[Refusal, ...]  # what pull and check put into quarantine
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableVersion:
+    """A version of the feedback table and what the commit that made it added."""
+
+    version: int
+    batch_id: str
+    rows_added: int
+    rows: int  # in the whole table
+    refused: tuple[Refusal, ...]
+    as_of: datetime
+
+
+# --- dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A half-open interval of event time with what lies in it."""
+
+    name: str  # train, window-1, …, holdout
+    begins: datetime
+    ends: datetime
+    events: int
+    users: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A frozen, content-addressed snapshot of validated feedback."""
+
+    dataset_id: str
+    table_version: int
+    train: Span
+    windows: tuple[Span, ...]  # validation, oldest first; together they directly precede the holdout
+    holdout: Span
+    n_items: int
+    n_users: int
+    files: Mapping[str, str]  # name below datasets/<id>/ to SHA-256
+    cache_hit: bool  # whether the same content had been frozen before
+    as_of: datetime
+
+
+# --- drift and the decision about it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnDrift:
+    """How far one column has moved from the reference."""
+
+    column: str
+    method: str  # psi, jensenshannon, wasserstein
+    distance: float
+    threshold: float
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the distance is beyond the threshold."""
+        return self.distance > self.threshold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftVerdict:
+    """Whether the newest window still looks like what the incumbent was made from."""
+
+    dataset_id: str
+    release_id: str  # the incumbent
+    reference_id: str  # the dataset that the incumbent was made from
+    drifted: bool
+    columns: tuple[ColumnDrift, ...]
+    because: str  # one sentence
+    report_key: str  # HTML
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do about a verdict, and within which limits."""
+
+    plan_id: str  # also the study's name
+    action: Action
+    because: str
+    dataset_id: str
+    release_id: str  # the incumbent
+    family: str  # the incumbent's, or the one to refit
+    configuration: Configuration  # the first trial of a retune; the only one of a refit
+    budget_s: float
+    seed: int
+    by: str  # a person, or schedule
+    as_of: datetime
+
+
+# --- search
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """One trial that ended, however it ended."""
+
+    number: int
+    stage: str
+    state: str  # complete, pruned, fail
+    family: str
+    configuration: Configuration
+    seed: int
+    ndcg_at_10: float | None
+    seconds: float
+    infeasible: tuple[str, ...] = ()  # the line's budgets that it would miss, each with its numbers
+    reason: str = ""  # why it was pruned or failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What a search did."""
+
+    plan: Plan
+    trials: tuple[TrialResult, ...]
+    seconds: float
+    ended: str  # why the search ended
+    incumbent_misses: tuple[str, ...]  # the line's own budgets that the incumbent's configuration misses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """The configuration and weights that a study chose, before the gate."""
+
+    candidate_id: str
+    plan_id: str
+    dataset_id: str
+    family: str
+    configuration: Configuration
+    seed: int
+    weights_key: str  # safetensors
+    validation_ndcg_at_10: float | None
+    by: str
+    as_of: datetime
+
+
+# --- bundle and what was measured of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """One file of a bundle."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The files that serve a model; they lie under releases/<release_id>/."""
+
+    release_id: str  # hash of the files' hashes
+    candidate_id: str
+    dataset_id: str
+    family: str
+    configuration: Configuration
+    n_items: int
+    history_length: int
+    serves: str  # the graph that is served, one of `files`
+    files: Mapping[str, FileRef]
+    largest_error: float  # between PyTorch and the fp32 graph, relative, on real histories
+    by: str
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyResult:
+    """Milliseconds of one graph, measured side by side with others."""
+
+    graph: str
+    batch_size: int
+    p50_ms: Estimate
+    p99_ms: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scorecard:
+    """What was measured of one bundle on one holdout."""
+
+    release_id: str
+    dataset_id: str  # whose holdout
+    ndcg_at_10: Estimate
+    recall_at_10: Estimate
+    mrr: Estimate
+    coverage: float  # share of the catalogue in anyone's top 10
+    tail_share: float  # share of recommendations outside the head of the catalogue
+    cases: int
+    users: int
+    size_bytes: int  # of the served graph
+    latency: tuple[LatencyResult, ...]  # the served graph first, then fp32 where it differs
+    per_case_key: str  # parquet: user, ndcg, hit, reciprocal_rank per case, the evidence behind the estimates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Candidate and incumbent measured on the same holdout, in the same run, on the same machine."""
+
+    candidate: Scorecard
+    incumbent: Scorecard
+    references: Mapping[str, Scorecard]  # popularity and Markov on the same holdout, for scale
+    ndcg_gain: Estimate  # candidate less incumbent, paired over users
+    p99_ratio: Estimate  # candidate over incumbent
+    as_of: datetime
+
+
+# --- gate and release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that the gate looked at."""
+
+    name: str
+    outcome: Outcome
+    because: str  # one sentence with the numbers
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a candidate may replace the incumbent."""
+
+    candidate: str  # release id of the candidate's bundle
+    incumbent: str
+    outcome: Outcome
+    checks: tuple[Check, ...]
+    because: str
+    by: str
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What the channel names: the bundle in production."""
+
+    release_id: str
+    generation: int  # counts the moves of the pointer
+    previous: str | None
+    family: str
+    dataset_id: str
+    reason: str
+    by: str
+    at: datetime

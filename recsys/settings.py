@@ -1,0 +1,310 @@
+"""Read what users write: one TOML file per line, and the two settings that say where things lie."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from recsys.columns import KEYS, RELEASE
+from recsys.errors import LineError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Days = Annotated[float, Field(gt=0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Column(_Table):
+    """One column of feedback beside the keys."""
+
+    role: Literal["label", "context"]  # labels are what happened, contexts what was known before
+    type: Literal["number", "integer", "category"]
+    min: float | None = None
+    max: float | None = None
+    values: tuple[str, ...] = ()  # of a category; empty: any
+    nullable: bool = False
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _from_array(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Self:
+        if self.type == "category" and (self.min is not None or self.max is not None):
+            raise ValueError("min and max belong to a number or integer, but type is category")
+        if self.type != "category" and self.values:
+            raise ValueError(f"values belong to a category, but type is {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min must not be over max, but {self.min} is over {self.max}")
+        return self
+
+
+class Positive(_Table):
+    """Which events a retrieval model should have foreseen."""
+
+    column: str
+    at_least: float
+
+
+class Feedback(_Table):
+    """What lands, and what must be true of it."""
+
+    columns: Mapping[str, Column]
+    positive: Positive | None = None  # None: every event
+    max_object_mib: float = Field(default=256, gt=0)
+    min_batch_rows: Count = 1
+    freshness_days: Days = 14  # the newest event of a batch may be this much older than the moment of the batch
+    max_future_minutes: float = Field(default=60, ge=0)
+    max_bad_row_share: Share = 0.1  # more bad rows than this refuse the whole batch
+    max_unknown_item_share: Share = 0.5  # events on items never seen before; more than this is a warning
+
+    @field_validator("columns")
+    @classmethod
+    def _are_not_keys(cls, columns: Mapping[str, Column]) -> Mapping[str, Column]:
+        for name in columns:
+            if name in (*KEYS, RELEASE):
+                raise ValueError(f"{name} is a column that every line has, so it must not be declared")
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"names must be lower_case letters, digits and underscores, but one is {name!r}")
+        return columns
+
+    @model_validator(mode="after")
+    def _positive_is_a_label(self) -> Self:
+        if self.positive is not None:
+            column = self.columns.get(self.positive.column)
+            if column is None or column.role != "label":
+                labels = [name for name, c in self.columns.items() if c.role == "label"]
+                raise ValueError(f"positive.column must be one of the labels {labels}, but is {self.positive.column!r}")
+            if column.max is not None and self.positive.at_least > column.max:
+                raise ValueError(
+                    f"positive.at_least must not be over the maximum of {self.positive.column}, "
+                    f"but {self.positive.at_least} is over {column.max}"
+                )
+        return self
+
+
+class Split(_Table):
+    """How a dataset is cut along event time, newest last: train, windows, holdout."""
+
+    holdout_days: Days = 7
+    window_days: Days = 7
+    windows: Count = 2
+    train_days: float = Field(default=0, ge=0)  # how far back training reaches; 0: to the first event
+    min_item_events: Count = 1  # rarer items are unknown to the vocabulary
+    min_train_events: Count = 1000
+    head_share: Share = 0.2  # the most popular share of items that counts as the head
+
+
+class Drift(_Table):
+    """When a column has moved, and when so many have that the line has drifted."""
+
+    max_psi: float = Field(default=0.1, gt=0)  # per column
+    max_share: Share = 0.3  # of the columns
+    min_events: Count = 500  # fewer events than this in the window judge nothing
+    top_items: Count = 100  # items whose shares are compared; the rest is one more
+
+
+class Stage(_Table):
+    """One rung of a search."""
+
+    trials: Count
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the training users
+    epochs: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the configuration's epochs
+    seeds: Count = 1
+
+
+class Search(_Table):
+    """How hyperparameters are searched."""
+
+    families: tuple[str, ...] = ("markov", "two_tower", "sasrec")
+    budget_s: float = Field(gt=0)
+    workers: Count = 2
+    seed: int = 0
+    screen: Stage
+    refine: Stage
+    confirm: Stage
+    space: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}  # family, parameter: the values or [low, high] to search
+
+    @field_validator("families", mode="before")
+    @classmethod
+    def _from_array(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _from_arrays(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {
+            f: {p: tuple(v) if isinstance(v, list) else v for p, v in t.items()} if isinstance(t, dict) else t
+            for f, t in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _narrows(self) -> Self:
+        if not self.families or len(set(self.families)) < len(self.families):
+            raise ValueError(f"families must name at least one family, each once, but are {list(self.families)}")
+        if not self.screen.trials >= self.refine.trials >= self.confirm.trials:
+            raise ValueError(
+                "trials must not grow from screen to refine to confirm, but are "
+                f"{self.screen.trials}, {self.refine.trials} and {self.confirm.trials}"
+            )
+        if not self.screen.share <= self.refine.share <= self.confirm.share:
+            raise ValueError(
+                "share must not shrink from screen to refine to confirm, but is "
+                f"{self.screen.share}, {self.refine.share} and {self.confirm.share}"
+            )
+        for family in self.space:
+            if family not in self.families:
+                raise ValueError(f"space.{family} must belong to one of families {list(self.families)}")
+        return self
+
+
+class Budgets(_Table):
+    """What serving can afford, whatever the quality."""
+
+    p99_ms: float = Field(gt=0)
+    size_mib: float = Field(gt=0)
+    batch_size: Count = 1
+    threads: Count = 1
+
+
+class Gate(_Table):
+    """What a candidate must show before it is promoted."""
+
+    min_ndcg_gain: float = 0.0  # the interval of the gain must lie above it
+    max_p99_ratio: float = Field(
+        default=2.0, gt=0
+    )  # to the incumbent, unless the candidate meets p99_ms by a factor of two
+    max_quantisation_loss: float = Field(default=0.02, ge=0)  # relative NDCG@10 that int8 may cost
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class Schedule(_Table):
+    """When the line moves by itself; cron expressions or Airflow's presets."""
+
+    feedback: str | None = "@daily"  # None: only by hand
+    retune: str | None = "@weekly"
+    refit_after_days: Days = 28  # an incumbent older than this is refitted although nothing drifted
+    timeout_minutes: float = Field(default=120, gt=0)  # of any task
+
+
+class Line(_Table):
+    """One production model that is kept tuned."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    task: Literal["retrieval"]
+    owner: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    feedback: Feedback
+    split: Split = Split()
+    drift: Drift = Drift()
+    search: Search
+    budgets: Budgets
+    gate: Gate = Gate()
+    schedule: Schedule = Schedule()
+
+
+def read_line(path: Path, families: Iterable[str] = ()) -> Line:
+    """Read and check the file of one line.
+
+    Args:
+        path: The TOML file; its stem must be the line's name.
+        families: Names that `search.families` may use; none: not checked.
+
+    Raises:
+        LineError: The file is missing, is not TOML, or breaks a rule; the message names file, key, rule and finding.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        beside = sorted(p.stem for p in path.parent.glob("*.toml"))
+        raise LineError(f"{path}: there must be such a file, but the lines found beside it are {beside}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LineError(f"{path}: must be TOML, but {error}.") from error
+    try:
+        line = Line.model_validate(data)
+    except ValidationError as error:
+        raise LineError("\n".join(_explain(path, e) for e in error.errors())) from error
+    if line.name != path.stem:
+        raise LineError(f"{path}: name: must be the file's own name {path.stem!r}, but is {line.name!r}.")
+    for family in line.search.families if families else ():
+        if family not in set(families):
+            raise LineError(
+                f"{path}: search.families: must be among {sorted(families)}, but one is {family!r}."
+                f"{_suggestion(family, families)}"
+            )
+    return line
+
+
+def read_lines(folder: Path, families: Iterable[str] = ()) -> list[Line]:
+    """Read every `*.toml` of `folder`, by name.
+
+    Raises:
+        LineError: One of the files is wrong.
+    """
+    return [read_line(path, families) for path in sorted(folder.glob("*.toml"))]
+
+
+def store_url() -> str:
+    """Say where objects lie: `RETUNE_STORE`, or `file://` under the project's `var/`."""
+    return os.environ.get("RETUNE_STORE") or (_var() / "store").as_uri()
+
+
+def studies_url() -> str:
+    """Say where studies lie: `RETUNE_STUDIES`, or a journal file under the project's `var/`."""
+    return os.environ.get("RETUNE_STUDIES") or str(_var() / "studies.journal")
+
+
+def lines_folder() -> Path:
+    """Say where the lines' files lie: `RETUNE_LINES`, or `lines/` below the working directory."""
+    return Path(os.environ.get("RETUNE_LINES") or "lines").resolve()
+
+
+def _var() -> Path:
+    return Path(os.environ.get("RETUNE_VAR") or "var").resolve()
+
+
+def _explain(path: Path, error: Mapping[str, Any]) -> str:
+    """Say file, key, what must hold and what was found of one of pydantic's errors."""
+    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    found, context = error["input"], error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            known = _known_keys(error["loc"][:-1])
+            return (
+                f"{path}: {key}: no such key; it must be one of {sorted(known)}.{_suggestion(error['loc'][-1], known)}"
+            )
+        case "missing":
+            return f"{path}: {key}: must be given, but is missing."
+        case "value_error":
+            return f"{path}: {key}: {context['error']}."
+        case _:
+            rule = error["msg"].removeprefix("Input ").replace("should", "must", 1)
+            return f"{path}: {key}: {rule}, but is {found!r}."
+
+
+def _known_keys(parents: Iterable[str | int]) -> list[str]:
+    """List the keys that the table at `parents` may hold."""
+    model: type[BaseModel] = Line
+    for part in parents:
+        field = model.model_fields.get(str(part))
+        if field is None:  # the name of a column: the table below it is a Column
+            continue
+        nested = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(t, type)]
+        model = next((t for t in nested if issubclass(t, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _suggestion(found: object, known: Iterable[str]) -> str:
+    near = get_close_matches(str(found), list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
