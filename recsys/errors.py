@@ -12,6 +12,7 @@ RecsysError
 ├── NoCandidate             a search ended with no feasible finished trial
 ├── BudgetExhausted         a search may not begin another trial
 ├── BadBundle               a bundle's bytes, graph or vocabulary are not what its manifest says
+├── Held                    the gate did not pass a candidate, so production stays as it is
 ├── LostRace                somebody else moved the channel pointer first
 └── NoRelease               the channel names no release, or not the one that was asked for
 ```
@@ -82,6 +83,10 @@ class BadBundle(RecsysError):
     def __init__(self, message: str, *, file: str = "") -> None:
         super().__init__(message)
         self.file = file
+
+
+class Held(RecsysError):
+    """The gate did not pass a candidate, so production stays as it is."""
 
 
 class LostRace(RecsysError):

@@ -1,0 +1,1 @@
+"""The loop put together: stages, command line and demo."""

@@ -1,0 +1,284 @@
+"""List the loop's stages in the order of its flow; each takes records, does one thing, and gives a record.
+
+The DAGs and the command line call these functions and no others. Heavy libraries are imported where a stage begins, so that
+importing this module costs nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from recsys.records import (
+    Action,
+    Batch,
+    Bundle,
+    Candidate,
+    CheckedBatch,
+    Comparison,
+    Configuration,
+    Dataset,
+    DriftVerdict,
+    Plan,
+    Release,
+    Study,
+    TableVersion,
+    TrialResult,
+    Verdict,
+)
+from recsys.settings import Line, lines_folder, read_line, store_url, studies_url
+
+if TYPE_CHECKING:
+    from recsys.store import Store
+    from recsys.tuning import Attempt
+
+SEARCH_STAGES = ("screen", "refine", "confirm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A line with the places where its objects and studies lie."""
+
+    line: Line
+    store: "Store"  # the line's part of it
+    studies: str  # path of a journal file, or URL of a database
+
+
+def site(name: str) -> Site:
+    """Open the line called `name` where the environment says that things lie.
+
+    Raises:
+        LineError: Its file is missing or wrong.
+        StoreError: The store cannot be reached or ignores conditional writes.
+    """
+    from recsys.store import open_store
+
+    line = read_line(lines_folder() / f"{name}.toml")
+    return Site(line=line, store=open_store(store_url()).under(line.name), studies=studies_url())
+
+
+# --- feedback
+
+
+def pull(site: Site, *, as_of: datetime) -> Batch:
+    """Read the objects that have landed since the last commit.
+
+    Raises:
+        NoFeedback: Nothing new can be read; what could not be read is in quarantine.
+    """
+    from recsys import feedback
+
+    return feedback.pull(site.line, site.store, as_of=as_of)
+
+
+def check(site: Site, batch: Batch) -> CheckedBatch:
+    """Put into quarantine the rows that break the line's contract.
+
+    Raises:
+        RefusedBatch: The contract is broken for the whole batch.
+    """
+    import expectations
+
+    return expectations.check(site.line, site.store, batch)
+
+
+def commit(site: Site, checked: CheckedBatch) -> TableVersion:
+    """Add the accepted rows to the feedback table, exactly once however often it is called."""
+    from recsys import feedback
+
+    return feedback.commit(site.line, site.store, checked)
+
+
+def freeze(site: Site, version: TableVersion) -> Dataset:
+    """Snapshot the table as a dataset; the same content gives the same dataset.
+
+    Raises:
+        NoFeedback: There are too few events to split.
+    """
+    from recsys import dataset
+
+    return dataset.freeze(site.line, site.store, version)
+
+
+def baseline(site: Site, dataset: Dataset, *, by: str) -> Release:
+    """Make sure that there is an incumbent: the popularity baseline, unless the channel names a release already."""
+    from recsys import release
+
+    return release.install_baseline(site.line, site.store, dataset, by=by)
+
+
+# --- drift and decision
+
+
+def newest_dataset(site: Site, dataset_id: str | None = None) -> Dataset:
+    """Give the dataset called `dataset_id`, or the newest.
+
+    Raises:
+        NoFeedback: There is none.
+    """
+    from recsys import dataset
+
+    return dataset.dataset(site.store, dataset_id)
+
+
+def judge(site: Site, dataset: Dataset) -> DriftVerdict:
+    """Compare the newest window with what the incumbent was made from.
+
+    Raises:
+        NoRelease: The channel is empty.
+    """
+    from monitoring import drift
+
+    return drift.judge(site.line, site.store, dataset)
+
+
+def decide(
+    site: Site,
+    verdict: DriftVerdict,
+    *,
+    by: str,
+    reason: str | None = None,
+    action: Action | None = None,
+    family: str | None = None,
+    configuration: Configuration | None = None,
+    budget_s: float | None = None,
+    nonce: str = "",
+) -> Plan:
+    """Choose between nothing, a refit and a retune; `action` overrides by hand and then needs a `reason`.
+
+    Args:
+        site: The line and its places.
+        verdict: What drift found.
+        by: Who decides; a person, or `schedule`.
+        reason: Why a person overrides.
+        action: What the person wants; None leaves it to the verdict, the incumbent's age and the budget.
+        family: Family of the configuration to refit; None: the incumbent's.
+        configuration: What to refit; None: the incumbent's.
+        budget_s: Seconds the search may take; None: the line's.
+        nonce: Tells apart plans for the same dataset and incumbent, such as the id of a manual run.
+    """
+    from recsys import tuning
+
+    return tuning.decide(
+        site.line,
+        site.store,
+        verdict,
+        by=by,
+        reason=reason,
+        action=action,
+        family=family,
+        configuration=configuration,
+        budget_s=budget_s,
+        nonce=nonce,
+    )
+
+
+# --- search
+
+
+def open_search(site: Site, plan: Plan) -> None:
+    """Create the plan's study and start its clock."""
+    from recsys import tuning
+
+    tuning.open_study(site.line, site.store, plan, site.studies)
+
+
+def jobs(site: Site, plan: Plan, stage: str) -> list[dict[str, int]]:
+    """Say which workers a stage needs, one entry each; none for a refit."""
+    from recsys import tuning
+
+    return tuning.jobs(site.line, plan, stage)
+
+
+def work(
+    site: Site,
+    plan: Plan,
+    stage: str,
+    *,
+    owner: "Attempt",
+    on_trial: Callable[[TrialResult], None] | None = None,
+) -> list[TrialResult]:
+    """Run trials of `stage` until its list or the budget ends."""
+    from recsys import tuning
+
+    return tuning.work(site.line, site.store, plan, stage, site.studies, owner=owner, on_trial=on_trial)
+
+
+def close_search(site: Site, plan: Plan) -> Study:
+    """End the study: no trial stays running, and the record says what was tried and why it ended."""
+    from recsys import tuning
+
+    return tuning.close(site.line, site.store, plan, site.studies)
+
+
+def choose(site: Site, plan: Plan) -> Candidate:
+    """Pick the best confirmed configuration and refit it on everything before the holdout.
+
+    Raises:
+        NoCandidate: No feasible trial finished.
+    """
+    from recsys import tuning
+
+    return tuning.choose(site.line, site.store, plan, site.studies)
+
+
+# --- promotion
+
+
+def newest_candidate(site: Site, plan_id: str | None = None) -> Candidate:
+    """Give the candidate of `plan_id`, or the newest.
+
+    Raises:
+        NoCandidate: There is none.
+    """
+    from recsys import tuning
+
+    return tuning.candidate(site.store, plan_id)
+
+
+def package(site: Site, candidate: Candidate) -> Bundle:
+    """Export, check and quantise the candidate into an immutable bundle.
+
+    Raises:
+        BadBundle: The exported graph does not score as the network does.
+    """
+    from recsys import export
+
+    return export.package(site.line, site.store, candidate)
+
+
+def measure(site: Site, bundle: Bundle) -> Comparison:
+    """Measure the bundle and the incumbent on the same locked holdout, side by side."""
+    from recsys import scorecard
+
+    return scorecard.measure(site.line, site.store, bundle)
+
+
+def gate(site: Site, comparison: Comparison, *, by: str) -> Verdict:
+    """Judge the comparison by the line's thresholds."""
+    from recsys import gate
+
+    return gate.gate(site.line, site.store, comparison, by=by)
+
+
+def release(site: Site, verdict: Verdict) -> Release:
+    """Move the channel to the candidate.
+
+    Raises:
+        Held: The verdict is not a pass.
+        LostRace: Production has changed since the comparison.
+    """
+    from recsys import release
+
+    return release.release(site.line, site.store, verdict)
+
+
+def rollback(site: Site, *, to: str | None, reason: str, by: str) -> Release:
+    """Move the channel back to the previous release, or to `to`.
+
+    Raises:
+        NoRelease: There is nothing to go back to, or `to` never passed the gate.
+    """
+    from recsys import release
+
+    return release.rollback(site.line, site.store, to=to, reason=reason, by=by)
