@@ -1,7 +1,7 @@
 """List the loop's stages in the order of its flow; each takes records, does one thing, and gives a record.
 
-The DAGs and the command line call these functions and no others. Heavy libraries are imported where a stage begins, so that
-importing this module costs nothing.
+The DAGs and the command line call these functions and no others. Heavy libraries are imported where a stage begins, so
+that importing this module costs nothing.
 """
 
 from collections.abc import Callable

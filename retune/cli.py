@@ -1,0 +1,380 @@
+"""Run any part of the loop by hand: the command `retune`.
+
+Exit codes: 0 done, 1 held by the gate or refused by the contract, 2 error.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys.errors import Held, NoFeedback, RecsysError, RefusedBatch
+from recsys.records import Action, dump
+from retune import stages
+
+DONE, HELD, ERROR = 0, 1, 2
+
+app = typer.Typer(
+    help="Keep a production recommender tuned.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+LineName = Annotated[
+    str | None, typer.Argument(help="The line; may be left out where there is only one.", metavar="LINE")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(help="The moment to act for, in UTC; now if left out. Freshness counts from it.", metavar="TIME"),
+]
+By = Annotated[str, typer.Option(help="Who acts; goes into the ledger.")]
+Reason = Annotated[str | None, typer.Option(help="Why; goes into the ledger.")]
+
+
+def main() -> None:
+    """Run the command line and turn what happened into an exit code."""
+    logging.basicConfig(level=os.environ.get("RETUNE_LOG", "WARNING"), format="%(asctime)s %(name)s %(message)s")
+    try:
+        app()
+    except (Held, RefusedBatch) as outcome:
+        _fail(outcome, HELD)
+    except (RecsysError, ValueError) as error:
+        _fail(error, ERROR)
+    except Exception:
+        logging.getLogger(__name__).exception("retune stopped on an error that it does not know")
+        sys.exit(ERROR)
+
+
+@app.command()
+def feedback(
+    line: LineName = None,
+    *,
+    as_of: AsOf = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Pull, check, commit and freeze what has landed."""
+    site = _site(line)
+    try:
+        batch = stages.pull(site, as_of=_moment(as_of))
+    except NoFeedback as nothing:
+        _show(as_json, {"outcome": "nothing new", "because": str(nothing)}, str(nothing))
+        return
+    checked = stages.check(site, batch)
+    version = stages.commit(site, checked)
+    try:
+        dataset = stages.freeze(site, version)
+    except NoFeedback as nothing:  # committed, but not yet enough to learn from
+        _show(as_json, {"outcome": "committed", "because": str(nothing), "version": dump(version)}, str(nothing))
+        return
+    incumbent = stages.baseline(site, dataset, by=_who(by))
+    _show(
+        as_json,
+        {
+            "outcome": "done",
+            "version": dump(version),
+            "dataset": dump(dataset),
+            "findings": [dump(finding) for finding in checked.findings],
+            "incumbent": incumbent.release_id,
+        },
+        f"{version.rows_added} events committed as version {version.version} ({len(version.refused)} refused), "
+        f"frozen as dataset {dataset.dataset_id}{', seen before' if dataset.cache_hit else ''}; "
+        f"the incumbent is {incumbent.release_id}.",
+    )
+
+
+@app.command()
+def drift(
+    line: LineName = None,
+    *,
+    dataset: Annotated[str | None, typer.Option(help="The dataset to judge; the newest if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge whether the newest window has drifted from what the incumbent was made from."""
+    site = _site(line)
+    verdict = stages.judge(site, stages.newest_dataset(site, dataset))
+    _show(
+        as_json,
+        {"outcome": "drifted" if verdict.drifted else "steady", **dump(verdict)},
+        verdict.because,
+        _table(
+            ("column", "method", "distance", "threshold", ""),
+            [
+                (c.column, c.method, f"{c.distance:.4f}", f"{c.threshold:.4f}", "moved" if c.drifted else "")
+                for c in verdict.columns
+            ],
+        ),
+    )
+
+
+@app.command()
+def search(
+    line: LineName = None,
+    *,
+    action: Annotated[Action | None, typer.Option(help="Override the decision; needs --reason.")] = None,
+    family: Annotated[str | None, typer.Option(help="Family of the configuration to refit.")] = None,
+    configuration: Annotated[
+        str | None, typer.Option(help="Configuration to refit, as a JSON object.", metavar="JSON")
+    ] = None,
+    budget_s: Annotated[
+        float | None, typer.Option(min=1, help="Seconds the search may take; the line's own if left out.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset to search on; the newest if left out.")] = None,
+    reason: Reason = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Decide, and search for a better configuration if that is the decision."""
+    from retune import search as run
+
+    if action is not None and not reason:
+        raise typer.BadParameter("overriding the decision needs --reason", param_hint="--action")
+    site = _site(line)
+    verdict = stages.judge(site, stages.newest_dataset(site, dataset))
+    plan = stages.decide(
+        site,
+        verdict,
+        by=_who(by),
+        reason=reason,
+        action=action,
+        family=family,
+        configuration=_json_object(configuration, "--configuration"),
+        budget_s=budget_s,
+        nonce=_moment(None).isoformat() if action is not None else "",
+    )
+    if plan.action is Action.NOTHING:
+        _show(as_json, {"outcome": "nothing to do", "plan": dump(plan)}, plan.because)
+        return
+    with run.live(plan, quiet=as_json) as on_trial:
+        study = run.run(site, plan, on_trial=on_trial)
+    candidate = stages.choose(site, plan)
+    _show(
+        as_json,
+        {"outcome": "done", "plan": dump(plan), "study": dump(study), "candidate": dump(candidate)},
+        f"{plan.because} {study.ended} The candidate is {candidate.candidate_id}: {candidate.family} "
+        f"{json.dumps(dict(candidate.configuration))}.",
+    )
+
+
+@app.command()
+def promote(
+    line: LineName = None,
+    *,
+    plan: Annotated[
+        str | None, typer.Option(help="The plan whose candidate to promote; the newest if left out.")
+    ] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Package and measure a candidate, and release it if the gate passes it."""
+    site = _site(line)
+    comparison = stages.measure(site, stages.package(site, stages.newest_candidate(site, plan)))
+    verdict = stages.gate(site, comparison, by=_who(by))
+    table = _table(("check", "outcome", "because"), [(c.name, str(c.outcome), c.because) for c in verdict.checks])
+    try:
+        released = stages.release(site, verdict)
+    except Held as held:
+        _show(as_json, {"outcome": "held", "verdict": dump(verdict)}, str(held), table)
+        raise typer.Exit(HELD) from held
+    _show(
+        as_json,
+        {"outcome": "released", "verdict": dump(verdict), "release": dump(released)},
+        f"{verdict.because} Production is now {released.release_id}, generation {released.generation}.",
+        table,
+    )
+
+
+@app.command()
+def rollback(
+    line: LineName = None,
+    *,
+    reason: Annotated[str, typer.Option(help="Why; goes into the ledger.")],
+    to: Annotated[str | None, typer.Option(help="The release to go back to; the previous one if left out.")] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take production back to an earlier release."""
+    released = stages.rollback(_site(line), to=to, reason=reason, by=_who(by))
+    _show(
+        as_json,
+        {"outcome": "rolled back", "release": dump(released)},
+        f"Production is now {released.release_id}, generation {released.generation}, instead of {released.previous}.",
+    )
+
+
+@app.command()
+def status(line: LineName = None, *, as_json: AsJson = False) -> None:
+    """Say what is in production and what the loop last did."""
+    from retune.status import look
+
+    for site in _sites(line):
+        found = look(site)
+        _show(
+            as_json,
+            {"line": site.line.name, **found},
+            site.line.name,
+            _table(("", ""), [(key.replace("_", " "), _brief(value)) for key, value in found.items()]),
+        )
+
+
+@app.command()
+def history(
+    line: LineName = None,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many decisions, newest last.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """List the decisions of a line, each with who took it and why."""
+    from recsys import ledger
+
+    site = _site(line)
+    entries = list(ledger.read(site.store))[-limit:]
+    _show(
+        as_json,
+        {"line": site.line.name, "entries": [dump(entry) for entry in entries]},
+        f"{len(entries)} decisions of {site.line.name}.",
+        _table(
+            ("when", "what", "who", "why"),
+            [(e.at.strftime("%Y-%m-%d %H:%M:%S"), e.what, e.who, e.why) for e in entries],
+        ),
+    )
+
+
+@app.command()
+def lines(*, as_json: AsJson = False) -> None:
+    """Check every line's file and list what is found."""
+    from recsys.models import FAMILIES
+    from recsys.settings import lines_folder, read_lines
+
+    found = read_lines(lines_folder(), FAMILIES)
+    _show(
+        as_json,
+        {"lines": [line.model_dump(mode="json") for line in found]},
+        f"{len(found)} lines in {lines_folder()}, all well.",
+        _table(("line", "task", "owner", "description"), [(x.name, x.task, x.owner, x.description) for x in found]),
+    )
+
+
+@app.command()
+def up(
+    *,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the page; a free one if left out.")
+    ] = None,
+    home: Annotated[Path | None, typer.Option(help="Airflow's home; var/airflow if left out.")] = None,
+) -> None:
+    """Run Airflow with every line ready, until Ctrl-C or `retune down`."""
+    from retune import up as run
+
+    run.up(home=home, port=port, tell=_tell)
+
+
+@app.command()
+def down(*, home: Annotated[Path | None, typer.Option(help="Airflow's home; var/airflow if left out.")] = None) -> None:
+    """End what `retune up` started."""
+    from retune import up as run
+
+    run.down(home=home, tell=_tell)
+
+
+@app.command()
+def demo(
+    *,
+    folder: Annotated[Path, typer.Option(help="Where the demo's store, Airflow and report lie.")] = Path("var/demo"),
+) -> None:
+    """Replay weeks of MovieLens feedback through the real DAGs and tell the story."""
+    from retune import demo as run
+
+    summary = run.run(folder.resolve(), tell=_tell)
+    print(json.dumps({key: summary[key] for key in ("seconds", "tracebacks", "quality")}, indent=2))
+
+
+# --- helping the commands
+
+
+def _site(name: str | None) -> stages.Site:
+    return stages.site(name or _only_line())
+
+
+def _sites(name: str | None) -> list[stages.Site]:
+    return [stages.site(each) for each in ([name] if name else _names())]
+
+
+def _only_line() -> str:
+    names = _names()
+    if len(names) != 1:
+        raise typer.BadParameter(f"must be given, because there is not one line but {names}", param_hint="LINE")
+    return names[0]
+
+
+def _names() -> list[str]:
+    from recsys.settings import lines_folder
+
+    return sorted(path.stem for path in lines_folder().glob("*.toml"))
+
+
+def _moment(given: datetime | None) -> datetime:
+    return given.replace(tzinfo=given.tzinfo or UTC) if given else datetime.now(UTC)
+
+
+def _who(by: str) -> str:
+    return by or os.environ.get("USER") or "command line"
+
+
+def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"must be a JSON object, but {error}", param_hint=option) from error
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"must be a JSON object, but is {text!r}", param_hint=option)
+    return found
+
+
+def _tell(text: str) -> None:
+    print(f"{datetime.now().astimezone():%H:%M:%S} {text}", flush=True)
+
+
+def _show(as_json: bool, data: Mapping[str, Any], text: str, table: Table | None = None) -> None:
+    """Print either `data` as JSON or `text` and `table` for people."""
+    if as_json:
+        print(json.dumps(data, default=str))
+        return
+    console = Console()
+    console.print(text, markup=False, highlight=False)
+    if table is not None and table.row_count:
+        console.print(table)
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    table = Table(*heads, show_header=any(heads), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_plain(cell) for cell in row))
+    return table
+
+
+def _plain(cell: str) -> str:
+    from rich.markup import escape
+
+    return escape(cell)
+
+
+def _brief(value: object) -> str:
+    return json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(error, file=sys.stderr)
+    sys.exit(code)
