@@ -9,6 +9,7 @@ RecsysError
 ├── NoFeedback              nothing to work on: no objects, no events, or none left after the checks
 ├── RefusedBatch            a critical expectation failed, nothing of the batch was committed
 ├── BadObject               an object that cannot be read as what it claims to be
+├── Diverged                a training's loss is no longer a number
 ├── NoCandidate             a search ended with no feasible finished trial
 ├── BudgetExhausted         a search may not begin another trial
 ├── BadBundle               a bundle's bytes, graph or vocabulary are not what its manifest says
@@ -67,6 +68,15 @@ class BadObject(RecsysError):
         super().__init__(message)
         self.key = key
         self.reason = reason
+
+
+class Diverged(RecsysError):
+    """A training's loss is no longer a finite number."""
+
+    def __init__(self, message: str, *, epoch: int, loss: float) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.loss = loss
 
 
 class NoCandidate(RecsysError):

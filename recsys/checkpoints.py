@@ -1,0 +1,113 @@
+"""Keep weights and the state of a training in safetensors files that are replaced whole or not at all."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from recsys.errors import BadObject
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a training has come, and which training it is."""
+
+    epoch: int  # finished epochs
+    losses: tuple[float, ...]
+    fingerprint: str  # of everything that decides the result: data, configuration, seed
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write the parameters and buffers of `network`, so that a reader finds the old file or the new one whole."""
+    replace(path, save(_tensors(network.state_dict())))
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Read what `save_weights` wrote into a network built from the same configuration.
+
+    Raises:
+        BadObject: The file is not whole, or belongs to a network of other shapes.
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise BadObject(
+            f"{path} does not hold the weights of this network: {error}", key=str(path), reason=str(error)
+        ) from error
+
+
+def save_checkpoint(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write everything that the next epoch depends on into one file, its JSON in the file's own header.
+
+    One file, because two could be from different epochs after a crash between them.
+    """
+    state = {f"weights/{name}": tensor for name, tensor in network.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        state |= {f"optimiser/{number}/{name}": tensor for name, tensor in moments.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(folder / FILE, save(_tensors(state), metadata={"progress": json.dumps(asdict(progress))}))
+
+
+def load_checkpoint(
+    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str
+) -> Progress | None:
+    """Put `network` and `optimiser` back where the checkpoint left them.
+
+    Returns:
+        How far it had come; nothing where there is no checkpoint.
+
+    Raises:
+        BadObject: The file is not whole.
+        ValueError: The checkpoint belongs to a training with another fingerprint.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = Progress(**json.loads(file.metadata()["progress"]))
+            if progress.fingerprint != fingerprint:
+                raise ValueError(
+                    f"{path} belongs to another training: "
+                    f"its fingerprint must be {fingerprint} but is {progress.fingerprint}."
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise BadObject(f"{path} is not a whole checkpoint: {error}", key=str(path), reason=str(error)) from error
+    network.load_state_dict(
+        {name.removeprefix("weights/"): tensors[name] for name in tensors if name.startswith("weights/")}
+    )
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser/"):
+            _, number, moment = name.split("/")
+            moments.setdefault(int(number), {})[moment] = tensor
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return progress
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Make `path` hold `content`, durably and in one step."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name is durable too
+    finally:
+        os.close(folder)
+
+
+def _tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}

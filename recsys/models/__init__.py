@@ -1,0 +1,21 @@
+"""List the families of models that a line may choose from; a new one is a file here and a line below."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from recsys.models import markov, popularity, sasrec, two_tower
+from recsys.models.network import TRAINING, Configuration, Family, Network, TorchScorer, Value
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        family.name: family
+        for family in (
+            popularity.FAMILY,
+            markov.FAMILY,
+            two_tower.FAMILY,
+            sasrec.FAMILY,
+        )
+    }
+)
+
+__all__ = ["FAMILIES", "TRAINING", "Configuration", "Family", "Network", "TorchScorer", "Value"]

@@ -1,0 +1,136 @@
+"""Say what every model is to the rest of the project: a network that scores the whole catalogue for a history.
+
+Shape legend of this package: B batch, L history length, N items, D embedding, T positions that have a target, M
+neighbours.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from torch import Tensor, nn
+
+from recsys.sequences import Sequences
+
+Value = int | float | str | bool
+Configuration = Mapping[str, Value]
+
+TRAINING = frozenset({"epochs", "lr", "batch_size", "weight_decay"})
+"""Keys of a configuration that the training loop reads; all others go to the network."""
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A module that learns from sequences and scores every item; ids are 1..N and 0 is padding or unknown."""
+
+    history_length: int
+    n_items: int
+
+    def prepare(self, train: Sequences, seed: int) -> None:
+        """Draw fresh weights from `seed` and take from `train` what is counted rather than learned."""
+        ...
+
+    def loss(self, windows: Tensor) -> Tensor:
+        """Give the mean loss of naming each item from those before it.
+
+        Args:
+            windows: Consecutive items of one user a row, left padded with 0. Shape [B, L + 1].
+
+        Returns:
+            A scalar that carries gradients.
+        """
+        ...
+
+    def forward(self, history: Tensor) -> Tensor:
+        """Score the catalogue after each history.
+
+        Args:
+            history: Items, oldest first, left padded with 0; all 0 is a user of whom nothing is known. Shape [B, L],
+                int64.
+
+        Returns:
+            Scores, shape [B, N + 1], float32; column 0 means nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One kind of model: how it is built, what it is set to by default, and where a search may look."""
+
+    name: str
+    network: Callable[..., nn.Module]
+    defaults: Configuration
+    space: Mapping[str, BaseDistribution]
+    shape_parameters: frozenset[str] = field(default=frozenset())  # those that change the exported graph
+
+    def __post_init__(self) -> None:
+        for place, keys in (("space", set(self.space)), ("shape_parameters", self.shape_parameters)):
+            if strangers := keys - set(self.defaults):
+                raise ValueError(f"{place} of {self.name} names {sorted(strangers)}, which its defaults do not have.")
+
+    def build(self, configuration: Configuration, *, n_items: int) -> nn.Module:
+        """Build the network of a whole configuration, with weights that mean nothing yet.
+
+        Args:
+            configuration: A value for every key of `defaults`, and nothing else.
+            n_items: N, so that ids run 1..N.
+
+        Returns:
+            A module that is a `Network`.
+
+        Raises:
+            ValueError: A key is missing or unknown, or a value has the wrong type or lies where the network cannot be
+            built.
+        """
+        self.check(configuration)
+        return self.network(
+            n_items=n_items, **{key: configuration[key] for key in configuration if key not in TRAINING}
+        )
+
+    def check(self, configuration: Configuration) -> None:
+        """Refuse a configuration whose keys or types are not those of `defaults`.
+
+        Raises:
+            ValueError: Naming the keys, what must hold and what was found.
+        """
+        missing = sorted(set(self.defaults) - set(configuration))
+        unknown = sorted(set(configuration) - set(self.defaults))
+        if missing or unknown:
+            raise ValueError(
+                f"A configuration of {self.name} must have the keys {sorted(self.defaults)}, "
+                f"but misses {missing} and has the unknown {unknown}."
+            )
+        for key, default in self.defaults.items():
+            allowed = (int, float) if type(default) is float else (type(default),)
+            if type(configuration[key]) not in allowed:
+                raise ValueError(
+                    f"{key} of {self.name} must be {allowed[-1].__name__} but is {configuration[key]!r} "
+                    f"of type {type(configuration[key]).__name__}."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class TorchScorer:
+    """Scores histories given as arrays with a PyTorch network, as an ONNX session would."""
+
+    network: nn.Module
+
+    @property
+    def history_length(self) -> int:
+        """L, how many items of history the network reads."""
+        return int(self.network.history_length)  # type: ignore[arg-type]
+
+    def __call__(self, history: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Score the catalogue after each history. Shapes [B, L] to [B, N + 1]."""
+        was_training = self.network.training
+        self.network.eval()
+        device = next(iter(self.network.state_dict().values())).device
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self.network(torch.from_numpy(history).to(device)).float().cpu().numpy()
+        self.network.train(was_training)
+        return scores

@@ -1,0 +1,239 @@
+"""Train any network on sequences, in one loop that loses one epoch at most to an interruption."""
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recsys.checkpoints import Progress, load_checkpoint, load_weights, save_checkpoint, save_weights
+from recsys.errors import Diverged
+from recsys.models import Configuration
+from recsys.sequences import Sequences
+
+__all__ = ["Training", "load_weights", "portion", "save_weights", "train"]
+
+logger = logging.getLogger(__name__)
+
+CLIP_NORM = 1.0  # longer gradients are shortened to it, so that one odd batch cannot undo an epoch
+WARMUP = 0.05  # share of all steps in which the learning rate rises
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What a training did."""
+
+    epochs: int  # finished, those before an interruption included
+    losses: tuple[float, ...]  # mean over the batches of each epoch
+    seconds: float  # wall clock of this call
+    cpu_seconds: float  # of all threads of this process in this call
+    stopped: str  # "finished", "asked" by on_epoch, or "deadline"
+    resumed_after: int  # epochs that a checkpoint had already done, 0 without one
+
+
+def train(
+    network: nn.Module,
+    sequences: Sequences,
+    configuration: Configuration,
+    *,
+    seed: int,
+    device: str = "cpu",
+    share: float = 1.0,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int, nn.Module], bool] | None = None,
+    deadline: float | None = None,
+) -> Training:
+    """Fit `network` to `sequences`; on one thread the same seed gives the same weights, interrupted or not.
+
+    The learning rate rises over the first steps and then falls to zero along a cosine (Loshchilov and Hutter 2017,
+    "SGDR", equation 5), so the number of epochs is part of the configuration and not only a limit.
+
+    Args:
+        network: A `Network`, moved to `device` and left there in evaluation mode.
+        sequences: What to learn from.
+        configuration: `epochs` (0 for networks that only count), `lr`, `batch_size` in targets a step, and
+            `weight_decay` are read here.
+        seed: Fixes the weights, the share, the order of batches and everything random inside the network.
+        device: Where to train, as PyTorch names it.
+        share: Part of the users to learn from, in (0, 1]; with one seed, a smaller share is contained in a larger one.
+        checkpoint: Folder that keeps the state after each epoch, and from which an interrupted training goes on.
+        on_epoch: Called with the number of finished epochs and the network in evaluation mode; True ends the
+            training. After an interruption it is called again for an epoch whose checkpoint had not been written.
+        deadline: Instant of `time.monotonic()` after which no epoch begins.
+
+    Raises:
+        BadObject: The checkpoint is not whole.
+        Diverged: A loss is not finite.
+        ValueError: The share is out of range, or the checkpoint belongs to another training.
+    """
+    began, cpu_began = time.monotonic(), time.process_time()
+    known = portion(sequences, share, seed=seed)
+    network.prepare(known, seed)  # type: ignore[operator]
+    network.to(device)
+    epochs = int(configuration["epochs"])
+    losses: list[float] = []
+    resumed_after, stopped = 0, "finished"
+    if epochs:
+        optimiser = _optimiser(network, configuration)
+        fingerprint = _fingerprint(known, configuration, seed)
+        progress = load_checkpoint(checkpoint, network, optimiser, fingerprint) if checkpoint else None
+        if progress:
+            losses, resumed_after = list(progress.losses), progress.epoch
+        for epoch in range(resumed_after + 1, epochs + 1):
+            if deadline is not None and time.monotonic() >= deadline:
+                stopped = "deadline"
+                break
+            losses.append(_epoch(network, optimiser, known, configuration, epoch=epoch, seed=seed, device=device))
+            if on_epoch is not None and on_epoch(epoch, network):
+                stopped = "asked"
+            if checkpoint:
+                save_checkpoint(
+                    checkpoint, network, optimiser, Progress(epoch=epoch, losses=tuple(losses), fingerprint=fingerprint)
+                )
+            if stopped == "asked":
+                break
+    network.eval()
+    return Training(
+        epochs=len(losses),
+        losses=tuple(losses),
+        seconds=time.monotonic() - began,
+        cpu_seconds=time.process_time() - cpu_began,
+        stopped=stopped,
+        resumed_after=resumed_after,
+    )
+
+
+def portion(sequences: Sequences, share: float, *, seed: int) -> Sequences:
+    """Keep a random `share` of the users, whole and in their order.
+
+    Raises:
+        ValueError: The share lies outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1] but is {share}.")
+    if share == 1:
+        return sequences
+    kept = np.sort(np.random.default_rng(seed).permutation(sequences.n_users)[: math.ceil(share * sequences.n_users)])
+    lengths = np.diff(sequences.offsets)
+    chosen = np.repeat(np.isin(np.arange(sequences.n_users), kept), lengths)
+    return Sequences(
+        items=sequences.items[chosen],
+        times=sequences.times[chosen],
+        offsets=np.concatenate([[0], np.cumsum(lengths[kept])]),
+        n_items=sequences.n_items,
+    )
+
+
+def _epoch(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    sequences: Sequences,
+    configuration: Configuration,
+    *,
+    epoch: int,
+    seed: int,
+    device: str,
+) -> float:
+    """Take one step per batch and give the mean loss; all that is random follows from `seed` and `epoch` alone."""
+    began = time.monotonic()
+    rng = np.random.default_rng([seed, epoch])
+    batches = list(windows(sequences, int(network.history_length), int(configuration["batch_size"]), rng))  # type: ignore[arg-type]
+    n_steps = len(batches) * int(configuration["epochs"])
+    total = torch.zeros((), device=device)
+    network.train()
+    with torch.random.fork_rng(devices=[device] if device != "cpu" else []):
+        torch.manual_seed(int(rng.integers(2**63)))
+        for number, batch in enumerate(batches):
+            rate = learning_rate((epoch - 1) * len(batches) + number, n_steps) * float(configuration["lr"])
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            loss: Tensor = network.loss(torch.from_numpy(batch).to(device))  # type: ignore[operator]
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
+            optimiser.step()
+            total += loss.detach()
+    network.eval()
+    mean = total.item() / max(len(batches), 1)
+    if not math.isfinite(mean):
+        raise Diverged(f"The loss of epoch {epoch} is {mean}; lr is {configuration['lr']}.", epoch=epoch, loss=mean)
+    logger.info("Epoch %d of %s: loss %.4f, %.1f s.", epoch, configuration["epochs"], mean, time.monotonic() - began)
+    return mean
+
+
+def windows(
+    sequences: Sequences, history_length: int, batch_size: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Cut the sequences into windows and give batches of windows of similar length, in random order.
+
+    Every item is a target once. A user with more than L items is cut at places that are drawn anew each time; a
+    window begins with the item before its first target, or with padding at the user's beginning, from which a network
+    learns what to say of a new user.
+
+    Yields:
+        Items, left padded with 0, shape [B, W + 1] with W <= `history_length` and B x W about `batch_size` targets.
+    """
+    begins, ends = sequences.offsets[:-1], sequences.offsets[1:]
+    lengths = ends - begins
+    # The first window of a long user is of random length, so that the cuts fall elsewhere in every epoch.
+    first = np.where(lengths > history_length, rng.integers(1, history_length + 1, len(lengths)), lengths)
+    n_windows = np.where(lengths > 0, 1 + -(-(lengths - first) // history_length), 0)
+    user = np.repeat(np.arange(len(lengths)), n_windows)
+    number = np.arange(len(user)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
+    stop = np.minimum(begins[user] + first[user] + number * history_length, ends[user])
+    start = np.where(number == 0, begins[user], begins[user] + first[user] + (number - 1) * history_length)
+    order = rng.permutation(len(user))
+    order = order[np.argsort(start[order] - stop[order], kind="stable")]  # longest first, equal lengths shuffled
+    groups, at = [], 0
+    while at < len(order):
+        width = stop[order[at]] - start[order[at]]
+        groups.append(order[at : at + max(1, batch_size // width)])
+        at += len(groups[-1])
+    for group in (groups[i] for i in rng.permutation(len(groups))):
+        width = (stop[group] - start[group]).max()
+        at = stop[group][:, None] + np.arange(-width - 1, 0)
+        inside = at >= np.maximum(start[group] - 1, begins[user[group]])[:, None]
+        yield np.where(inside, sequences.items[np.maximum(at, 0)], 0).astype(np.int64)
+
+
+def learning_rate(step: int, n_steps: int) -> float:
+    """Give the share of the highest learning rate that step `step` of `n_steps` takes.
+
+    >>> [round(learning_rate(step, 101), 3) for step in (0, 4, 5, 53, 100)]
+    [0.167, 0.833, 1.0, 0.5, 0.0]
+    """
+    rising = int(WARMUP * n_steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (n_steps - rising)))
+
+
+def _optimiser(network: nn.Module, configuration: Configuration) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019) on matrices; biases and gains are left alone."""
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": float(configuration["weight_decay"])},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=float(configuration["lr"]),
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+
+
+def _fingerprint(sequences: Sequences, configuration: Configuration, seed: int) -> str:
+    """Name a training by all that decides its result."""
+    digest = hashlib.sha256(json.dumps([dict(sorted(configuration.items())), seed, sequences.n_items]).encode())
+    digest.update(sequences.items.tobytes())
+    digest.update(sequences.offsets.tobytes())
+    return digest.hexdigest()
