@@ -23,6 +23,8 @@ A wrong argument is a `ValueError`, a wrong file of the user's is a `LineError`
 Every error takes the facts as attributes, so that callers need not parse its message.
 """
 
+from typing import Any
+
 
 class RecsysError(Exception):
     """Something the world did, as opposed to a wrong argument."""
@@ -49,7 +51,11 @@ class Unsupported(StoreError):
 
 
 class NoFeedback(RecsysError):
-    """There is nothing to work on."""
+    """There is nothing to work on; `refused` are the `records.Refusal`s of what could not be read."""
+
+    def __init__(self, message: str, *, refused: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class RefusedBatch(RecsysError):
@@ -101,6 +107,11 @@ class Held(RecsysError):
 
 class LostRace(RecsysError):
     """Somebody else moved the channel pointer first."""
+
+    def __init__(self, message: str, *, expected: str | None = None, found: str | None = None) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
 
 
 class NoRelease(RecsysError):
