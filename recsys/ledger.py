@@ -1,0 +1,125 @@
+"""Write down every decision of a line once, and read them back in the order of time."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from recsys.errors import BadObject, Conflict
+from recsys.store import Store, check_key
+
+DECISIONS = (
+    "committed",  # a batch became a version of the feedback table
+    "refused",  # objects or rows went into quarantine
+    "frozen",  # a dataset was made, or found to exist
+    "judged",  # the newest window was compared with the incumbent's reference
+    "decided",  # nothing, refit or retune
+    "searched",  # a study ended
+    "chosen",  # a study's candidate was refitted
+    "packaged",  # a candidate became a bundle
+    "measured",  # candidate and incumbent got scorecards
+    "gated",  # the gate gave its verdict
+    "released",  # the channel moved forward
+    "rolled back",  # the channel moved back
+    "held",  # a candidate was kept from production
+    "holdout read",  # somebody looked at a locked holdout, and for what
+)
+"""What the loop's own stages write down; others may use other words."""
+
+logger = logging.getLogger(__name__)
+
+_FOLDER = "ledger/"
+_TIME = "%Y%m%dT%H%M%S.%fZ"  # sorts as text
+_WORDS = re.compile(r"[a-z]+( [a-z]+)*")
+_READERS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A decision, who or what took it, and on which evidence.
+
+    Entries with the same `what` and `id` are one decision: of several, `read` gives the earliest. So whoever may run
+    twice gives the id of what was decided about.
+    """
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    what: str  # one of DECISIONS, or the caller's own word
+    who: str  # a person, or "schedule"
+    why: str  # one sentence
+    evidence: Mapping[str, JsonValue] = field(default_factory=dict)  # ids and numbers; what is not finite becomes null
+    id: str = ""  # made from all of the above where it is not given
+
+    def __post_init__(self) -> None:
+        if self.at.utcoffset() != timedelta(0):
+            raise ValueError(f"at must be in UTC but got {self.at.isoformat()}.")
+        if not _WORDS.fullmatch(self.what):
+            raise ValueError(f"what must be words of small letters but got {self.what!r}.")
+        if not (self.who and self.why):
+            raise ValueError(f"who and why must both be said but got {self.who!r} and {self.why!r}.")
+        if "/" in self.id:
+            raise ValueError(f"id must not contain '/' but got {self.id!r}.")
+        if not self.id:
+            object.__setattr__(self, "id", hashlib.sha256(_body(self)).hexdigest()[:16])
+        check_key(self.key)
+
+    @property
+    def key(self) -> str:
+        """Where the entry lies in the line's part of the store."""
+        return f"{_FOLDER}{self.at.strftime(_TIME)}-{_slug(self.what)}-{self.id}.json"
+
+
+_ENTRY = TypeAdapter(Entry)
+
+
+def append(store: Store, entry: Entry) -> str:
+    """Add `entry` to the ledger, where nothing is ever changed, and return its key.
+
+    An entry that is there already, with the same time and id, stays as it was first written.
+    """
+    try:
+        store.create(entry.key, _body(entry))
+    except Conflict:
+        logger.info("The ledger holds %s already.", entry.key)
+    else:
+        logger.info("%s by %s: %s (%s)", entry.what, entry.who, entry.why, entry.key)
+    return entry.key
+
+
+def read(store: Store, *, since: datetime | None = None, what: str | None = None) -> list[Entry]:
+    """Give all entries from `since` on, or those of one kind of decision, oldest first.
+
+    Raises:
+        BadObject: One of them cannot be read.
+    """
+    begin = since.astimezone(UTC).strftime(_TIME) if since else ""
+    earliest: dict[str, str] = {}  # decision to key
+    for found in store.list(_FOLDER):
+        _, _, decision = found.key.partition("-")
+        earliest.setdefault(decision, found.key)
+    keys = [
+        key
+        for decision, key in earliest.items()
+        if key.removeprefix(_FOLDER) >= begin and decision.startswith(f"{_slug(what)}-" if what else "")
+    ]
+    with ThreadPoolExecutor(_READERS) as pool:  # an entry is small, so reading it is all waiting
+        return list(pool.map(lambda key: _read(store, key), keys))
+
+
+def _read(store: Store, key: str) -> Entry:
+    try:
+        return _ENTRY.validate_json(store.get(key).body)
+    except ValidationError as error:
+        raise BadObject(f"{key} is no entry of a ledger: {error}", key=key, reason=str(error)) from error
+
+
+def _slug(what: str) -> str:
+    return what.replace(" ", "_")
+
+
+def _body(entry: Entry) -> bytes:
+    return _ENTRY.dump_json(entry)
