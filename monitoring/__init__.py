@@ -1,0 +1,1 @@
+"""Watch what a line is fed and what it serves."""
