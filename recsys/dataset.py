@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,6 @@ from recsys.sequences import Cases, Sequences
 from recsys.settings import Line
 from recsys.split import Parts, cut, microseconds, moment
 from recsys.store import Store
-
-log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Counts the ways in which the same content has been cut and numbered; a new one makes new datasets."""
@@ -95,11 +92,10 @@ def freeze(line: Line, store: Store, version: TableVersion) -> Dataset:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="frozen",
             who="feedback",
-            why=f"table version {version.version} "
-            + ("holds what had been frozen before" if frozen.cache_hit else "holds something new"),
+            why=f"table version {version.version} gives {frozen.train.events} events to train on, {frozen.n_items} "
+            f"items and {frozen.holdout.events} events held out{', all frozen before' if frozen.cache_hit else ''}",
             evidence={
                 "dataset_id": dataset_id,
                 "table_version": version.version,
@@ -111,11 +107,6 @@ def freeze(line: Line, store: Store, version: TableVersion) -> Dataset:
                 "users": frozen.n_users,
             },
         ),
-    )
-    log.info(
-        "dataset %s of table version %d: %d train, %s window and %d holdout events, %d items, %s",
-        *(dataset_id, version.version, frozen.train.events, [w.events for w in frozen.windows], frozen.holdout.events),
-        *(frozen.n_items, "seen before" if frozen.cache_hit else "new"),
     )
     return frozen
 
@@ -140,12 +131,26 @@ def load(store: Store, dataset: Dataset) -> Frozen:
         NotFound: A file of the dataset is gone.
         BadObject: A file is not the one that was frozen.
     """
-    vocabulary = parts.read(store, dataset, "vocabulary.parquet")
+    return assemble(
+        train=parts.read(store, dataset, "train.parquet"),
+        windows=parts.read(store, dataset, "windows.parquet"),
+        vocabulary=parts.read(store, dataset, "vocabulary.parquet"),
+        begins=[microseconds(window.begins) for window in dataset.windows],
+    )
+
+
+def assemble(*, train: pa.Table, windows: pa.Table, vocabulary: pa.Table, begins: Sequence[int]) -> Frozen:
+    """Lay out what lies before the holdout, so that each part knows only what was known when it began.
+
+    Args:
+        train: Interactions, as `recsys.split.Parts` describes them.
+        windows: Interactions of all validation windows.
+        vocabulary: All items that were known before the holdout.
+        begins: Of each window, in microseconds since 1970.
+    """
     known_at = vocabulary["known_at"].cast(pa.int64()).to_numpy()
-    begins = tuple(microseconds(window.begins) for window in dataset.windows)
     known = tuple(int(n) for n in np.searchsorted(known_at, begins, side="left"))
-    interactions = [parts.read(store, dataset, name) for name in ("train.parquet", "windows.parquet")]
-    everything = parts.join(interactions, n_items=len(vocabulary))
+    everything = parts.join([train, windows], n_items=len(vocabulary))
     ends = (*begins[1:], None)
     return Frozen(
         train=parts.until(everything, begins[0], known[0]),
@@ -153,14 +158,14 @@ def load(store: Store, dataset: Dataset) -> Frozen:
         before_holdout=everything,
         vocabulary=tuple(vocabulary[ITEM].to_pylist()),
         head=np.concatenate([[False], vocabulary["head"].to_numpy()]),
-        begins=begins,
+        begins=tuple(begins),
         known=known,
     )
 
 
 def cache_counts(store: Store) -> dict[str, int]:
     """Count how often freezing found the same content (`hits`) and how often it was new (`misses`)."""
-    found = [bool(entry.evidence["cache_hit"]) for entry in ledger.read(store) if entry.what == "frozen"]
+    found = [bool(entry.evidence["cache_hit"]) for entry in ledger.read(store, what="frozen")]
     return {"hits": sum(found), "misses": len(found) - sum(found)}
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,7 +126,6 @@ def commit(line: Line, store: Store, checked: CheckedBatch) -> TableVersion:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="committed",
             who="feedback",
             why=f"{version.rows_added} of {batch.rows} events passed the checks and were new",
@@ -139,16 +138,12 @@ def commit(line: Line, store: Store, checked: CheckedBatch) -> TableVersion:
                 "rows_refused": batch.rows - checked.accepted_rows,
                 "rows": version.rows,
             },
-            id=f"committed-{batch.batch_id}",
+            id=batch.batch_id,
         ),
     )
     account(store, batch, "committed", refused=[r for r in checked.refused if r.source == batch.batch_id])
     for key in (batch.events_key, checked.accepted_key):
         store.delete(key)
-    log.info(
-        "batch %s is version %d of the table: %d rows added, %d in all",
-        *(version.batch_id, version.version, version.rows_added, version.rows),
-    )
     return version
 
 
@@ -161,6 +156,14 @@ def events(store: Store, version: int | None = None) -> ds.Dataset | None:
     with _translated(store):
         table = _open(store, version)
         return table.to_pyarrow_dataset() if table else None
+
+
+def receipt(store: Store, ref: ObjectRef) -> Receipt | None:
+    """Say what became of one version of a landed object; None while nothing is settled."""
+    try:
+        return load(Receipt, json.loads(store.get(_receipt_key(ref)).body))
+    except NotFound:
+        return None
 
 
 def receipts(store: Store) -> tuple[Receipt, ...]:
@@ -194,15 +197,13 @@ def quarantine(store: Store, refusal: Refusal) -> None:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="refused",
             who="feedback",
             why=why,
             evidence=dump(refusal),
-            id=f"refused-{folder.rpartition('/')[2]}",
+            id=folder.rpartition("/")[2],
         ),
     )
-    log.warning("%s refused: %s", refusal.source, why)
 
 
 def account(store: Store, batch: Batch, outcome: str, *, refused: Sequence[Refusal]) -> None:
@@ -284,9 +285,9 @@ def _staged(batch_id: str, what: str) -> str:
 def _receipt(
     store: Store, ref: ObjectRef, outcome: str, batch_id: str, refused: Sequence[Refusal], as_of: datetime
 ) -> None:
-    receipt = Receipt(object=ref, outcome=outcome, batch_id=batch_id, refused=tuple(refused), as_of=as_of)
+    settled = Receipt(object=ref, outcome=outcome, batch_id=batch_id, refused=tuple(refused), as_of=as_of)
     with suppress(Conflict):
-        store.create(_receipt_key(ref), json.dumps(dump(receipt), indent=1).encode())
+        store.create(_receipt_key(ref), json.dumps(dump(settled), indent=1).encode())
 
 
 def _receipt_key(ref: ObjectRef) -> str:
@@ -311,7 +312,13 @@ def _append(line: Line, store: Store, checked: CheckedBatch) -> TableVersion:
         done = _find(table, checked)
         if done:
             return done
-        accepted = pq.read_table(BytesIO(store.get(checked.accepted_key).body))
+        try:
+            accepted = pq.read_table(BytesIO(store.get(checked.accepted_key).body))
+        except NotFound:  # a commit of the same batch beside this one has just ended, or there is nothing to commit
+            done = _find(_open(store) or table, checked)
+            if done:
+                return done
+            raise
         with engine() as con:
             con.register("accepted", accepted)
             con.register("known", table.to_pyarrow_dataset())

@@ -3,8 +3,6 @@
 The import contract keeps this module away from everything that chooses a model.
 """
 
-from datetime import UTC, datetime
-
 import pyarrow as pa
 
 from recsys import ledger, parts
@@ -36,7 +34,6 @@ def load_holdout(store: Store, dataset: Dataset, *, by: str, why: str) -> Cases:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="holdout read",
             who=by,
             why=why,
