@@ -184,10 +184,10 @@ def open_search(site: Site, plan: Plan) -> None:
 
 
 def jobs(site: Site, plan: Plan, stage: str) -> list[dict[str, int]]:
-    """Say which workers a stage needs, one entry each; none for a refit."""
+    """End the stages before, list what this one tries, and say which workers it needs, one entry each."""
     from recsys import tuning
 
-    return tuning.jobs(site.line, plan, stage)
+    return tuning.jobs(site.line, site.store, plan, stage, site.studies)
 
 
 def work(
@@ -273,12 +273,12 @@ def release(site: Site, verdict: Verdict) -> Release:
     return release.release(site.line, site.store, verdict)
 
 
-def rollback(site: Site, *, to: str | None, reason: str, by: str) -> Release:
-    """Move the channel back to the previous release, or to `to`.
+def rollback(site: Site, *, to: str | None, reason: str, by: str, nonce: str | None = None) -> Release:
+    """Move the channel back to the previous release, or to `to`; once for each `nonce`, such as the id of a run.
 
     Raises:
         NoRelease: There is nothing to go back to, or `to` never passed the gate.
     """
     from recsys import release
 
-    return release.rollback(site.line, site.store, to=to, reason=reason, by=by)
+    return release.rollback(site.line, site.store, to=to, reason=reason, by=by, nonce=nonce)

@@ -1,0 +1,26 @@
+"""Decide whether to tune, search for a better configuration, and choose one."""
+
+from recsys.tuning.choice import candidate, choose
+from recsys.tuning.decision import decide, plan
+from recsys.tuning.promotion import STAGES
+from recsys.tuning.space import search_space
+from recsys.tuning.stages import close, jobs, open_study, progress, study
+from recsys.tuning.trials import Attempt, Progress
+from recsys.tuning.worker import work
+
+__all__ = [
+    "STAGES",
+    "Attempt",
+    "Progress",
+    "candidate",
+    "choose",
+    "close",
+    "decide",
+    "jobs",
+    "open_study",
+    "plan",
+    "progress",
+    "search_space",
+    "study",
+    "work",
+]

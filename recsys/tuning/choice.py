@@ -1,0 +1,201 @@
+"""Choose the configuration that a search confirmed, and train it on everything before the holdout."""
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from recsys import ledger
+from recsys.checkpoints import save_weights
+from recsys.dataset import Frozen, dataset
+from recsys.dataset import load as load_dataset
+from recsys.errors import NoCandidate, NotFound
+from recsys.models import FAMILIES
+from recsys.records import Action, Candidate, Configuration, Plan, TrialResult, dump, load
+from recsys.settings import Line
+from recsys.store import Store
+from recsys.training import train
+from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
+from recsys.tuning.constraints import smallest_bytes
+from recsys.tuning.decision import key
+from recsys.tuning.promotion import contenders, is_incumbent
+from recsys.tuning.ranking import Standing
+from recsys.tuning.stages import close
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What shall be trained, and why."""
+
+    family: str
+    configuration: Configuration
+    ndcg_at_10: float | None
+    because: str
+
+
+def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
+    """Pick the best configuration and train it on everything before the holdout; for a refit, train the plan's own.
+
+    Best is the highest mean over the seeds in the last stage in which a challenger has a complete trial; among equals
+    the smaller network. Trials that miss the line's budgets are never complete. The incumbent's configuration competes,
+    and may win: then this is a refit.
+
+    Args:
+        line: Whose search.
+        store: The line's part of the store.
+        plan: What `decide` gave.
+        studies: Where the study lies.
+
+    Returns:
+        The candidate, whose weights lie in the store; that of an earlier call where there was one.
+
+    Raises:
+        NoCandidate: No trial is complete; the message says what became of them.
+        ValueError: The plan is to do nothing, or its study has not been opened.
+        Diverged: The training did not come to an end.
+    """
+    if plan.action is Action.NOTHING:
+        raise ValueError(f"The plan {plan.plan_id} is to do nothing, so there is nothing to choose.")
+    try:
+        return candidate(store, plan.plan_id)
+    except NoCandidate:
+        pass
+    frozen = load_dataset(store, dataset(store, plan.dataset_id))
+    trials = close(line, store, plan, studies).trials
+    choice = _refit(plan) if plan.action is Action.REFIT else _best(plan, trials, frozen)
+    weights_key, digest = _train(store, plan, choice, frozen)
+    made = Candidate(
+        candidate_id=f"{plan.plan_id}-{digest[:8]}",
+        plan_id=plan.plan_id,
+        dataset_id=plan.dataset_id,
+        family=choice.family,
+        configuration=choice.configuration,
+        seed=plan.seed,
+        weights_key=weights_key,
+        validation_ndcg_at_10=choice.ndcg_at_10,
+        by=plan.by,
+        as_of=plan.as_of,
+    )
+    _keep(store, made, choice)
+    return made
+
+
+def candidate(store: Store, plan_id: str | None = None) -> Candidate:
+    """Give the candidate of a plan, or the one that was chosen last.
+
+    Raises:
+        NoCandidate: There is none.
+    """
+    if plan_id is None:
+        found = [entry for entry in store.list("studies/") if entry.key.endswith("/candidate.json")]
+        newest = max(found, key=lambda entry: (entry.modified, entry.key), default=None)
+        at = newest.key if newest else ""
+    else:
+        at = key(plan_id, "candidate.json")
+    try:
+        if at:
+            return load(Candidate, json.loads(store.get(at).body))
+    except NotFound as error:
+        raise NoCandidate(f"The plan {plan_id} must have a candidate in {store.url}, but has none.") from error
+    raise NoCandidate(f"There must be a candidate in {store.url}, but no plan has one.")
+
+
+def _refit(plan: Plan) -> Choice:
+    return Choice(family=plan.family, configuration=plan.configuration, ndcg_at_10=None, because=plan.because)
+
+
+def _best(plan: Plan, trials: tuple[TrialResult, ...], frozen: Frozen) -> Choice:
+    standings = contenders(plan, trials)
+    if not standings:
+        raise NoCandidate(f"No trial of {plan.plan_id} is complete: {_what_became_of(trials)}.")
+    best = min(standings, key=lambda standing: (-standing.ndcg_at_10, _size(standing, frozen), standing.first))
+    return Choice(
+        family=best.family,
+        configuration=best.configuration,
+        ndcg_at_10=best.ndcg_at_10,
+        because=_why(plan, best, standings),
+    )
+
+
+def _size(standing: Standing, frozen: Frozen) -> int:
+    with torch.device("meta"):
+        network = FAMILIES[standing.family].build(standing.configuration, n_items=frozen.before_holdout.n_items)
+    return smallest_bytes(network)
+
+
+def _why(plan: Plan, best: Standing, standings: list[Standing]) -> str:
+    reached = f"{best.family} reached NDCG@10 {best.ndcg_at_10:.4f} in {best.stage} (seeds: {best.seeds})"
+    if is_incumbent(plan, best):
+        return f"{reached}; that is the incumbent's own configuration, so this is a refit."
+    own = next((standing for standing in standings if is_incumbent(plan, standing)), None)
+    beside = f"the incumbent's configuration reached {own.ndcg_at_10:.4f}" if own else "the incumbent's has no value"
+    return f"{reached}; {beside}."
+
+
+def _what_became_of(trials: tuple[TrialResult, ...]) -> str:
+    if not trials:
+        return "none was begun"
+    return "; ".join(
+        f"trial {trial.number} ({trial.family or 'not chosen yet'}) {'; '.join(trial.infeasible) or trial.reason}"
+        for trial in trials
+    )
+
+
+def _train(store: Store, plan: Plan, choice: Choice, frozen: Frozen) -> tuple[str, str]:
+    """Train on all that lies before the holdout and keep the weights; give their key and SHA-256."""
+    network: nn.Module = FAMILIES[choice.family].build(choice.configuration, n_items=frozen.before_holdout.n_items)
+    at = checkpoint_key(plan.plan_id, choice.family, choice.configuration, seed=plan.seed, share=1.0)
+    weights_key = key(plan.plan_id, "weights.safetensors")
+    with tempfile.TemporaryDirectory() as folder:
+        carried = CarriedCheckpoint(store, f"{at}-refit", Path(folder) / "checkpoint")
+        carried.fetch()
+
+        def keep(epoch: int, network: nn.Module) -> bool:
+            carried.keep()
+            return False
+
+        train(
+            network,
+            frozen.before_holdout,
+            choice.configuration,
+            seed=plan.seed,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            checkpoint=carried.folder,
+            on_epoch=keep,
+        )
+        weights = Path(folder) / "weights.safetensors"
+        save_weights(network, weights)
+        store.upload(weights, weights_key)
+        carried.drop()
+        return weights_key, hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def _keep(store: Store, made: Candidate, choice: Choice) -> None:
+    log.info("candidate %s: %s", made.candidate_id, choice.because)
+    ledger.append(
+        store,
+        ledger.Entry(
+            at=datetime.now(UTC),
+            what="chosen",
+            who=made.by,
+            why=choice.because,
+            evidence={
+                "candidate_id": made.candidate_id,
+                "plan_id": made.plan_id,
+                "dataset_id": made.dataset_id,
+                "family": made.family,
+                "configuration": dict(made.configuration),
+                "validation_ndcg_at_10": made.validation_ndcg_at_10,
+            },
+            id=f"chosen-{made.candidate_id}",
+        ),
+    )
+    store.put(key(made.plan_id, "candidate.json"), json.dumps(dump(made), indent=1).encode())

@@ -1,0 +1,183 @@
+"""Decide what to do about a drift verdict: nothing, train the incumbent's configuration again, or search."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from recsys import ledger
+from recsys.bundles import find_bundle
+from recsys.dataset import dataset
+from recsys.errors import NotFound
+from recsys.models import FAMILIES
+from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, dump, load
+from recsys.settings import Line
+from recsys.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def decide(
+    line: Line,
+    store: Store,
+    verdict: DriftVerdict,
+    *,
+    by: str,
+    reason: str | None = None,
+    action: Action | None = None,
+    family: str | None = None,
+    configuration: Configuration | None = None,
+    budget_s: float | None = None,
+    nonce: str = "",
+) -> Plan:
+    """Choose between nothing, a refit and a retune, and write the plan down.
+
+    By itself: retune if the line has drifted or the incumbent is of a family that the line does not search, as the
+    popularity baseline is; refit if the incumbent is older than `schedule.refit_after_days`; else nothing. The same
+    verdict, line and arguments give the same plan.
+
+    Args:
+        line: Whose search, budgets and schedule.
+        store: The line's part of the store.
+        verdict: What drift found; names dataset and incumbent.
+        by: Who decides; a person, or `schedule`.
+        reason: Why a person decides otherwise.
+        action: What the person wants.
+        family: With a refit, the family to train; None: the incumbent's.
+        configuration: With a refit, the values that differ from the incumbent's, or from the defaults of another
+            `family`.
+        budget_s: Seconds the search may take; None: the line's.
+        nonce: Tells apart plans that are otherwise the same, such as the id of a run by hand.
+
+    Raises:
+        ValueError: An override without a reason, a configuration without a refit, or one that its family cannot have.
+        NoRelease: The incumbent has no bundle.
+        NoFeedback: The dataset that the incumbent was made from is gone.
+    """
+    if (action or budget_s) and not (reason or "").strip():
+        raise ValueError("reason must say why a decision is taken by hand, but is missing.")
+    if (family or configuration) and action is not Action.REFIT:
+        raise ValueError(f"family and configuration belong to a refit, but action is {action}.")
+    if budget_s is not None and budget_s <= 0:
+        raise ValueError(f"budget_s must be positive but is {budget_s}.")
+    incumbent = find_bundle(store, verdict.release_id)
+    taken, because = _by_itself(line, store, verdict, incumbent) if action is None else (action, "")
+    if reason:
+        because = f"{because} {by}: {reason}".strip()
+    own_family, own_configuration = _completed(incumbent, family, configuration or {})
+    made = Plan(
+        plan_id=_identify(line, verdict, taken, own_family, own_configuration, budget_s, nonce),
+        action=taken,
+        because=because,
+        dataset_id=verdict.dataset_id,
+        release_id=verdict.release_id,
+        family=own_family,
+        configuration=own_configuration,
+        budget_s=budget_s or line.search.budget_s,
+        seed=line.search.seed,
+        by=by,
+        as_of=verdict.as_of,
+    )
+    return _keep(store, made)
+
+
+def plan(store: Store, plan_id: str) -> Plan:
+    """Give the plan called `plan_id`.
+
+    Raises:
+        NotFound: There is none.
+    """
+    return load(Plan, json.loads(store.get(key(plan_id, "plan.json")).body))
+
+
+def key(plan_id: str, name: str) -> str:
+    """Say where in the line's part of the store something of a plan lies."""
+    return f"studies/{plan_id}/{name}"
+
+
+def _by_itself(line: Line, store: Store, verdict: DriftVerdict, incumbent: Bundle) -> tuple[Action, str]:
+    if verdict.drifted:
+        return Action.RETUNE, f"The line has drifted: {verdict.because}"
+    if incumbent.family not in line.search.families:
+        searched = ", ".join(line.search.families)
+        return Action.RETUNE, f"The incumbent is {incumbent.family}, which is not among what is searched: {searched}."
+    age = verdict.as_of - dataset(store, incumbent.dataset_id).as_of
+    days, limit = age / timedelta(days=1), line.schedule.refit_after_days
+    if days > limit:
+        return Action.REFIT, f"Nothing has drifted, but the incumbent is {days:.1f} days old, which is over {limit:g}."
+    return (
+        Action.NOTHING,
+        f"Nothing has drifted, and the incumbent is {days:.1f} days old, which is not over {limit:g}.",
+    )
+
+
+def _completed(incumbent: Bundle, family: str | None, given: Configuration) -> tuple[str, Configuration]:
+    """Fill up what is given from the incumbent, or from the family's defaults.
+
+    An incumbent that an older version made may lack a parameter or have one that is gone; the defaults fill that too.
+    """
+    chosen = family or incumbent.family
+    if chosen not in FAMILIES:
+        if family or given:
+            raise ValueError(f"family must be one of {sorted(FAMILIES)} but is {chosen!r}.")
+        return chosen, incumbent.configuration  # gone since: its trial will say so
+    defaults = FAMILIES[chosen].defaults
+    old: Mapping[str, int | float | str | bool] = incumbent.configuration if chosen == incumbent.family else {}
+    completed = {**defaults, **{name: value for name, value in old.items() if name in defaults}, **given}
+    FAMILIES[chosen].check(completed)
+    return chosen, completed
+
+
+def _identify(
+    line: Line,
+    verdict: DriftVerdict,
+    action: Action,
+    family: str,
+    configuration: Configuration,
+    budget_s: float | None,
+    nonce: str,
+) -> str:
+    made_of = [
+        line.name,
+        verdict.dataset_id,
+        verdict.release_id,
+        action,
+        [family, dict(configuration)],
+        line.search.model_dump(mode="json"),
+        line.budgets.model_dump(mode="json"),
+        budget_s,
+        nonce,
+    ]
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    return f"r{verdict.as_of:%Y%m%d}-{digest[:8]}"
+
+
+def _keep(store: Store, made: Plan) -> Plan:
+    """Write the plan down once; who decides the same again gets the plan that is there."""
+    try:
+        return plan(store, made.plan_id)
+    except NotFound:
+        pass
+    log.info("plan %s: %s. %s", made.plan_id, made.action, made.because)
+    ledger.append(
+        store,
+        ledger.Entry(
+            at=datetime.now(UTC),
+            what="decided",
+            who=made.by,
+            why=made.because,
+            evidence={
+                "plan_id": made.plan_id,
+                "action": made.action,
+                "dataset_id": made.dataset_id,
+                "release_id": made.release_id,
+                "family": made.family,
+                "configuration": dict(made.configuration),
+                "budget_s": made.budget_s,
+            },
+            id=f"decided-{made.plan_id}",
+        ),
+    )
+    store.put(key(made.plan_id, "plan.json"), json.dumps(dump(made), indent=1).encode())
+    return made

@@ -1,0 +1,207 @@
+"""Run one trial: check what serving would cost, train on what lies before the windows, and measure on them."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.exceptions import OptunaError
+from optuna.trial import TrialState
+from torch import nn
+
+from recsys.dataset import Frozen
+from recsys.errors import RecsysError, StoreError
+from recsys.metrics import evaluate
+from recsys.models import FAMILIES, Family, TorchScorer
+from recsys.records import Configuration, Plan
+from recsys.settings import Budgets, Stage
+from recsys.store import Store
+from recsys.training import Training, train
+from recsys.tuning.budget import epochs
+from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
+from recsys.tuning.constraints import Costs
+from recsys.tuning.space import Space
+
+log = logging.getLogger(__name__)
+
+QUARTERS = 4  # trials are compared after each quarter of their own training: equal epochs are not equal progress,
+# because the learning rate falls along a cosine over a configuration's own number of epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What all trials of a worker in one stage share."""
+
+    store: Store
+    plan: Plan
+    space: Space
+    stage: Stage
+    budgets: Budgets
+    frozen: Frozen
+    costs: Costs
+    device: str
+    deadline: float  # seconds since 1970
+    prunes: bool  # whether trials are compared before they end
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a trial ends, and what is known of it by then."""
+
+    state: TrialState = TrialState.FAIL
+    value: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # by cause
+
+    @contextmanager
+    def timing(self, cause: str) -> Iterator[None]:
+        """Count the seconds spent inside towards `cause`."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[cause] = self.seconds.get(cause, 0.0) + time.monotonic() - began
+
+    @property
+    def all_facts(self) -> Mapping[str, Any]:
+        """The facts with the seconds."""
+        return {**self.facts, "seconds": {cause: round(s, 4) for cause, s in self.seconds.items()}}
+
+
+def run(trial: optuna.Trial, bench: Bench) -> Ending:
+    """Run `trial` to its end, which is not yet told to the study.
+
+    A trial that raises has failed, with its reason, and the search goes on; only what says that the store, the study
+    or this process is broken is raised.
+
+    Raises:
+        StoreError: The store did not do what was asked.
+        OptunaError: The study did not; `UpdateFinishedTrialError` means that a later attempt has the trial.
+    """
+    ending = Ending()
+    try:
+        _run(trial, bench, ending)
+    except (StoreError, OptunaError):
+        raise
+    except Exception as error:  # whatever a configuration does to PyTorch or ONNX is a finding about the configuration
+        ending.state, ending.value = TrialState.FAIL, None
+        ending.facts["reason"] = f"{type(error).__name__}: {error}"
+        expected = isinstance(error, RecsysError | ValueError | MemoryError | torch.OutOfMemoryError)
+        log.warning("trial %d failed: %s", trial.number, ending.facts["reason"], exc_info=not expected)
+        if bench.device != "cpu":
+            torch.cuda.empty_cache()  # the next trial shall not meet what this one left
+    return ending
+
+
+def _run(trial: optuna.Trial, bench: Bench, ending: Ending) -> None:
+    family, configuration = _configuration(trial, bench.space)
+    with ending.timing("constraints"):
+        cost = bench.costs.of(family, configuration)
+    for name, excess in cost.excesses(bench.budgets).items():
+        trial.set_constraint(name, excess)
+    ending.facts |= {"size_mib": cost.size_mib, "p50_ms": cost.p50_ms, "p99_ms": cost.p99_ms}
+    if missed := cost.misses(bench.budgets):
+        ending.state, ending.facts["infeasible"] = TrialState.PRUNED, missed
+        ending.facts["reason"] = "not trained, because serving it would cost too much"
+        return
+    _train_and_measure(trial, bench, family, configuration, ending)
+
+
+def _configuration(trial: optuna.Trial, space: Space) -> tuple[Family, Configuration]:
+    """Take the configuration that the trial was listed with, or let the sampler choose one."""
+    facts = trial.user_attrs
+    if "configuration" not in facts:
+        name, configuration = space.suggest(trial)
+        trial.set_user_attr("family", name)
+        trial.set_user_attr("configuration", configuration)
+        return FAMILIES[name], configuration
+    name, configuration = facts["family"], facts["configuration"]
+    if name not in FAMILIES:
+        raise ValueError(f"A trial's family must be one of {sorted(FAMILIES)} but is {name!r}.")
+    if space.parameters(name, configuration) is not None:
+        space.suggest(trial)  # the listed values, so that the sampler learns from them
+    return FAMILIES[name], configuration
+
+
+def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole: Configuration, ending: Ending) -> None:
+    stage, seed = bench.stage, int(trial.user_attrs["seed"])
+    configuration = {**whole, "epochs": epochs(whole, stage)}
+    network = family.build(configuration, n_items=bench.frozen.train.n_items)
+    key = checkpoint_key(bench.plan.plan_id, family.name, configuration, seed=seed, share=stage.share)
+    with tempfile.TemporaryDirectory() as folder:
+        carried = CarriedCheckpoint(bench.store, key, Path(folder))
+        carried.fetch()
+        watch = _Watch(trial, bench, carried, int(configuration["epochs"]), ending)
+        training = train(
+            network,
+            bench.frozen.train,
+            configuration,
+            seed=seed,
+            device=bench.device,
+            share=stage.share,
+            checkpoint=carried.folder,
+            on_epoch=watch,
+            deadline=time.monotonic() + bench.deadline - time.time(),
+        )
+        ending.seconds["checkpoints"] = carried.seconds
+    inside_s = sum(ending.seconds.get(cause, 0.0) for cause in ("checkpoints", "evaluation"))
+    ending.seconds["training"] = max(0.0, training.seconds - inside_s)
+    done = training.epochs - training.resumed_after
+    if done or not configuration["epochs"]:
+        ending.facts["units"] = stage.share * max(1, done)
+    ending.facts |= {"epochs_done": training.epochs, "resumed_after": training.resumed_after}
+    _judge(bench, network, training, int(configuration["epochs"]), ending)
+    carried.drop()
+
+
+def _judge(bench: Bench, network: nn.Module, training: Training, n_epochs: int, ending: Ending) -> None:
+    """Say what the training came to."""
+    if training.stopped == "finished":
+        with ending.timing("evaluation"):
+            windows = measure(bench.frozen, network)
+        ending.state, ending.value = TrialState.COMPLETE, sum(windows) / len(windows)
+        ending.facts["windows"] = windows
+        return
+    ending.state = TrialState.PRUNED
+    why = {
+        "asked": "below the median of the others",
+        "deadline": "the time of its stage was over",
+    }[training.stopped]
+    ending.facts["reason"] = f"stopped after {training.epochs} of {n_epochs} epochs: {why}"
+
+
+def measure(frozen: Frozen, network: nn.Module) -> list[float]:
+    """Give NDCG@10 in each validation window, oldest first; each case's history is all that the user did before it."""
+    scorer = TorchScorer(network)
+    return [float(evaluate(scorer, window, k=10).ndcg.mean()) for window in frozen.windows]
+
+
+class _Watch:
+    """Looks at a training after each epoch: keeps the checkpoint, reports each quarter, and stops what is hopeless."""
+
+    def __init__(
+        self, trial: optuna.Trial, bench: Bench, carried: CarriedCheckpoint, n_epochs: int, ending: Ending
+    ) -> None:
+        self._trial, self._bench, self._carried = trial, bench, carried
+        self._n_epochs, self._ending = n_epochs, ending
+        self._may_stop = bench.prunes and not trial.user_attrs["incumbent"]  # the others are compared with that one
+
+    def __call__(self, epoch: int, network: nn.Module) -> bool:
+        # Also asks the study whether the trial is still ours: it refuses the write if a later attempt has taken over.
+        self._trial.set_user_attr("epoch", epoch)
+        self._carried.keep()
+        quarter = QUARTERS * epoch // self._n_epochs
+        whole = quarter > QUARTERS * (epoch - 1) // self._n_epochs
+        if not self._bench.prunes or not whole or epoch == self._n_epochs:
+            return False
+        with self._ending.timing("evaluation"):
+            windows = measure(self._bench.frozen, network)
+        self._ending.value = sum(windows) / len(windows)
+        self._trial.report(self._ending.value, quarter)
+        return self._may_stop and self._trial.should_prune()

@@ -1,0 +1,97 @@
+"""Say what each stage of a search tries: the incumbent always, and the best of the stage before."""
+
+from collections.abc import Sequence
+
+from recsys.models import FAMILIES
+from recsys.records import Plan, TrialResult
+from recsys.settings import Line, Stage
+from recsys.tuning.ranking import Standing, identity, rank
+from recsys.tuning.space import Space, Value, search_space
+from recsys.tuning.trials import Entry
+
+STAGES = ("screen", "refine", "confirm")
+"""Successive halving in three rungs: many configurations on little data, the best on more, the finalists on all.
+
+Each is over before the next begins, so the sampler of the first never sees values of another fidelity.
+"""
+
+
+def entries(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> list[Entry]:
+    """List what `stage` tries, given what ended before it."""
+    if stage == "screen":
+        return _screened(line, plan, search_space(line))
+    rung: Stage = getattr(line.search, stage)
+    return _promoted(plan, stage, rung, contenders(plan, results, before=stage))
+
+
+def promoted(plan: Plan, ranked: Sequence[Standing], rung: Stage) -> list[Standing]:
+    """Pick the best challengers for a stage and, beside them, the incumbent; the best challenger comes first."""
+    challengers = [standing for standing in ranked if not is_incumbent(plan, standing)][: rung.trials]
+    incumbent = [standing for standing in ranked if is_incumbent(plan, standing)]
+    return [*challengers[:1], *incumbent, *challengers[1:]]
+
+
+def contenders(plan: Plan, results: Sequence[TrialResult], *, before: str | None = None) -> list[Standing]:
+    """Rank what the last stage reached in which a challenger has a complete trial, else the incumbent alone.
+
+    Args:
+        plan: Says which configuration is the incumbent's.
+        results: All trials that ended.
+        before: Look only at the stages before this one.
+
+    Returns:
+        Standings of one stage, the best first; none where no trial is complete.
+    """
+    stages = STAGES[: STAGES.index(before)] if before else STAGES
+    ranked = [standings for stage in reversed(stages) if (standings := rank(results, stage))]
+    challenged = [standings for standings in ranked if any(not is_incumbent(plan, s) for s in standings)]
+    return next(iter(challenged or ranked), [])
+
+
+def is_incumbent(plan: Plan, standing: Standing) -> bool:
+    """Whether the configuration is the one that the plan came with."""
+    return identity(standing.family, standing.configuration) == identity(plan.family, plan.configuration)
+
+
+def _screened(line: Line, plan: Plan, searched: Space) -> list[Entry]:
+    """The incumbent, then each family's defaults, which are good in general, then what the sampler makes of them."""
+    entries = [
+        Entry(
+            name="screen-0",
+            seed=plan.seed,
+            family=plan.family,
+            configuration=plan.configuration,
+            parameters=searched.parameters(plan.family, plan.configuration),
+            incumbent=True,
+        )
+    ]
+    return entries + [
+        Entry(name=f"screen-{number}", seed=plan.seed, parameters=_start(line, plan, searched, number))
+        for number in range(1, line.search.screen.trials)
+    ]
+
+
+def _start(line: Line, plan: Plan, searched: Space, number: int) -> dict[str, Value]:
+    """Parameters that a screening trial starts from; none once every family has had its defaults tried."""
+    own = identity(plan.family, plan.configuration)
+    fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) != own]
+    return searched.start(fresh[number - 1]) if number <= len(fresh) else {}
+
+
+def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing]) -> list[Entry]:
+    """What was promoted, with the first seed before any of it gets the second.
+
+    What is only counted comes out the same with every seed, so it is tried once.
+    """
+    return [
+        Entry(
+            name=f"{stage}-{number}-seed-{seed}",
+            seed=seed,
+            family=standing.family,
+            configuration=standing.configuration,
+            incumbent=is_incumbent(plan, standing),
+        )
+        for seed in range(plan.seed, plan.seed + rung.seeds)
+        for number, standing in enumerate(promoted(plan, ranked, rung))
+        if seed == plan.seed or standing.configuration["epochs"]
+    ]

@@ -1,0 +1,50 @@
+"""Rank the configurations that a stage tried, by their mean over the seeds."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from recsys.records import Configuration, TrialResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What one configuration reached in one stage."""
+
+    stage: str
+    family: str
+    configuration: Configuration
+    ndcg_at_10: float  # mean over its complete trials
+    seeds: int  # how many those are
+    first: int  # number of the first of them
+
+
+def rank(results: Iterable[TrialResult], stage: str) -> list[Standing]:
+    """Order the configurations of `stage` that have a complete trial: the best first, of equals the earlier."""
+    by_key: dict[str, list[TrialResult]] = defaultdict(list)
+    for result in results:
+        if result.stage == stage and result.state == "complete" and result.ndcg_at_10 is not None:
+            by_key[identity(result.family, result.configuration)].append(result)
+    return sorted((_standing(stage, trials) for trials in by_key.values()), key=lambda s: (-s.ndcg_at_10, s.first))
+
+
+def identity(family: str, configuration: Configuration) -> str:
+    """Name a configuration, whatever the order of its keys.
+
+    >>> identity("markov", {"steps": 2, "decay": 0.5})
+    '["markov", {"decay": 0.5, "steps": 2}]'
+    """
+    return json.dumps([family, dict(configuration)], sort_keys=True)
+
+
+def _standing(stage: str, trials: list[TrialResult]) -> Standing:
+    values = [trial.ndcg_at_10 for trial in trials if trial.ndcg_at_10 is not None]
+    return Standing(
+        stage=stage,
+        family=trials[0].family,
+        configuration=trials[0].configuration,
+        ndcg_at_10=sum(values) / len(values),
+        seeds=len(values),
+        first=min(trial.number for trial in trials),
+    )

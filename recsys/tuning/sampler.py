@@ -1,0 +1,33 @@
+"""Say how a search draws configurations and when it gives one up."""
+
+import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, TPESampler
+
+from recsys.records import Plan
+from recsys.tuning.trials import Attempt, Trials
+
+PRUNERS: Mapping[str, BasePruner] = MappingProxyType(
+    {
+        # Below the median of what at least three others had after the same quarter of their training.
+        "screen": MedianPruner(n_startup_trials=3, n_min_trials=3),
+        "refine": NopPruner(),
+        "confirm": NopPruner(),
+    }
+)
+"""What decides about running trials, by stage."""
+
+
+def tpe(trials: Trials, plan: Plan, owner: Attempt, *, n_startup: int) -> BaseSampler:
+    """Make the sampler of a worker's next trial.
+
+    Its seed follows from the plan, the worker and how many trials the worker has had, so a worker that starts again
+    goes on instead of drawing the same once more. It sees screening trials only: every screening trial has ended
+    before the first one of another fidelity is listed.
+    """
+    had = sum(trial.user_attrs.get("owner", {}).get("map_index") == owner.map_index for trial in trials.all())
+    digest = hashlib.sha256(f"{plan.seed}/{owner.map_index}/{had}".encode()).digest()
+    return TPESampler(n_startup_trials=n_startup, seed=int.from_bytes(digest[:4], "big"))

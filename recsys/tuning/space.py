@@ -1,0 +1,129 @@
+"""Say where a search may look: the families' own spaces, narrowed by the line."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from recsys.errors import LineError
+from recsys.models import FAMILIES
+from recsys.records import Configuration
+from recsys.settings import Line
+
+Value = int | float | str | bool
+
+FAMILY = "family"
+"""Name of the parameter that picks the family; those of a family are called `<family>.<parameter>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where a search looks, as Optuna's distributions by family and parameter."""
+
+    families: Mapping[str, Mapping[str, BaseDistribution]]
+
+    def suggest(self, trial: optuna.Trial) -> tuple[str, dict[str, Value]]:
+        """Let `trial` choose a family and its parameters; what is not searched stays at the family's defaults."""
+        family = trial.suggest_categorical(FAMILY, list(self.families))
+        chosen = {
+            name: _SUGGEST[type(distribution)](trial, f"{family}.{name}", distribution)
+            for name, distribution in self.families[family].items()
+        }
+        return family, {**FAMILIES[family].defaults, **chosen}
+
+    def parameters(self, family: str, configuration: Configuration) -> dict[str, Value] | None:
+        """Write a configuration as the parameters that `suggest` would have chosen.
+
+        Returns:
+            Values by Optuna's names; nothing where the configuration lies outside the space, so that a sampler could
+            not have chosen it.
+        """
+        searched = self.families.get(family)
+        if searched is None or not all(_allows(d, configuration.get(name)) for name, d in searched.items()):
+            return None
+        return {FAMILY: family, **{f"{family}.{name}": configuration[name] for name in searched}}
+
+    def start(self, family: str) -> dict[str, Value]:
+        """Write the family's defaults as parameters, less those that the line has narrowed away."""
+        defaults = FAMILIES[family].defaults
+        within = {name: defaults[name] for name, d in self.families[family].items() if _allows(d, defaults[name])}
+        return {FAMILY: family, **{f"{family}.{name}": value for name, value in within.items()}}
+
+
+def search_space(line: Line) -> Space:
+    """Build the space that the line's `search.families` and `search.space` describe.
+
+    Two numbers are a range with both ends, any other list is the values themselves.
+
+    Raises:
+        LineError: A family or parameter does not exist, or a value lies outside what its family can take.
+    """
+    return Space({name: _narrowed(name, line.search.space.get(name, {})) for name in line.search.families})
+
+
+def _narrowed(family: str, limits: Mapping[str, Sequence[Any]]) -> Mapping[str, BaseDistribution]:
+    if family not in FAMILIES:
+        raise LineError(f"search.families: must be among {sorted(FAMILIES)}, but one is {family!r}.")
+    own = FAMILIES[family].space
+    for name in limits:
+        if name not in own:
+            near = get_close_matches(name, own, n=1)
+            raise LineError(
+                f"search.space.{family}.{name}: no such parameter is searched; it must be one of {sorted(own)}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
+    return MappingProxyType(
+        {
+            name: _narrow(f"search.space.{family}.{name}", distribution, limits[name])
+            if name in limits
+            else distribution
+            for name, distribution in own.items()
+        }
+    )
+
+
+def _narrow(key: str, distribution: BaseDistribution, limits: Sequence[Any]) -> BaseDistribution:
+    if not limits:
+        raise LineError(f"{key}: must be [low, high] or a list of values, but is empty.")
+    for value in limits:
+        if not _allows(distribution, value):
+            raise LineError(f"{key}: must hold {_rule(distribution)}, but holds {value!r}.")
+    if isinstance(distribution, CategoricalDistribution) or len(limits) != 2:
+        return CategoricalDistribution(tuple(limits))
+    low, high = limits
+    if low > high:
+        raise LineError(f"{key}: must be [low, high] with low not over high, but is [{low}, {high}].")
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return type(distribution)(low, high, log=distribution.log, step=distribution.step)  # type: ignore[arg-type]
+
+
+def _allows(distribution: BaseDistribution, value: object) -> bool:
+    """Whether `value` is of the distribution's type, in its range and on its grid."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(type(value) is type(choice) and value == choice for choice in distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    types = (int,) if isinstance(distribution, IntDistribution) else (int, float)
+    if type(value) not in types or not distribution.low <= value <= distribution.high:  # type: ignore[operator]
+        return False
+    steps = (value - distribution.low) / (distribution.step or 1)  # type: ignore[operator]
+    return distribution.step is None or abs(steps - round(steps)) < 1e-9
+
+
+def _rule(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"values among {list(distribution.choices)}"
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    kind = "whole numbers" if isinstance(distribution, IntDistribution) else "numbers"
+    grid = f" in steps of {distribution.step}" if distribution.step not in (None, 1) else ""
+    return f"{kind} within {distribution.low}..{distribution.high}{grid}"
+
+
+_SUGGEST: Mapping[type[BaseDistribution], Callable[[optuna.Trial, str, Any], Value]] = {
+    CategoricalDistribution: lambda trial, name, d: trial.suggest_categorical(name, d.choices),
+    IntDistribution: lambda trial, name, d: trial.suggest_int(name, d.low, d.high, step=d.step, log=d.log),
+    FloatDistribution: lambda trial, name, d: trial.suggest_float(name, d.low, d.high, step=d.step, log=d.log),
+}

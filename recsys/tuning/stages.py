@@ -1,0 +1,214 @@
+"""Lead a search through its three stages: what each one tries, and how the search is opened and closed."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from optuna.trial import TrialState
+from pydantic import JsonValue
+
+from recsys import ledger
+from recsys.errors import LineError, NotFound
+from recsys.records import Action, Plan, Study, TrialResult, dump, load
+from recsys.settings import Line
+from recsys.store import Store
+from recsys.tuning.decision import key
+from recsys.tuning.promotion import STAGES, contenders, entries
+from recsys.tuning.ranking import identity
+from recsys.tuning.space import search_space
+from recsys.tuning.trials import NOT_BEGUN, RESUMES, Progress, Trials
+
+log = logging.getLogger(__name__)
+
+
+def open_study(line: Line, store: Store, plan: Plan, studies: str) -> None:
+    """Create the study of a plan to retune and start its clock.
+
+    A study that is opened again before it was closed keeps its trials and gets its whole budget once more: whoever
+    opens it again wants it to end. A closed one stays as it is.
+
+    Args:
+        line: Whose search.
+        store: The line's part of the store.
+        plan: What `decide` gave.
+        studies: Path of a journal file, or URL of a database.
+
+    Raises:
+        LineError: The line's space is not a part of its families', or its stages ask for what cannot be.
+    """
+    if plan.action is not Action.RETUNE or _closed(store, plan):
+        return
+    search_space(line)
+    if line.search.screen.seeds != 1:
+        raise LineError(
+            f"search.screen.seeds: must be 1, because screening tries every configuration once, "
+            f"but is {line.search.screen.seeds}."
+        )
+    Trials.create(plan, studies)
+    log.info("study %s opened with a budget of %g s", plan.plan_id, plan.budget_s)
+
+
+def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list[dict[str, int]]:
+    """Begin a stage: end the ones before it, list what it tries, and say which workers it needs.
+
+    Call it once before the workers of each stage start, and never beside them; calling it again after it died does no
+    harm.
+
+    Args:
+        line: Whose search.
+        store: The line's part of the store.
+        plan: What `decide` gave.
+        stage: One of `STAGES`.
+        studies: Where the study lies.
+
+    Returns:
+        One entry a worker; none where nothing is left to try.
+
+    Raises:
+        ValueError: The study has not been opened, or there is no such stage.
+    """
+    check_stage(stage)
+    if plan.action is not Action.RETUNE or _closed(store, plan):
+        return []
+    trials = Trials.load(plan, studies)
+    for earlier in STAGES[: STAGES.index(stage)]:
+        trials.end_stage(earlier, because=f"the stage {stage} began")
+    trials.end_running(stage, because=f"the stage {stage} began anew")
+    trials.enter(stage, entries(line, plan, stage, trials.results()))
+    n_workers = min(line.search.workers, len(trials.of(stage, TrialState.WAITING)))
+    log.info("stage %s of %s: %d workers", stage, plan.plan_id, n_workers)
+    return [{"worker": number} for number in range(n_workers)]
+
+
+def close(line: Line, store: Store, plan: Plan, studies: str) -> Study:
+    """End the study, whatever became of its workers, and keep the record of what it did.
+
+    Args:
+        line: Whose search.
+        store: The line's part of the store.
+        plan: What `decide` gave.
+        studies: Where the study lies.
+
+    Returns:
+        The record, which also lies in the store; that of an earlier call where there was one.
+
+    Raises:
+        ValueError: The study has not been opened.
+    """
+    if found := _closed(store, plan):
+        return found
+    closed = _searched(line, plan, studies) if plan.action is Action.RETUNE else _not_searched(plan)
+    store.put(key(plan.plan_id, "study.json"), json.dumps(dump(closed), indent=1).encode())
+    for entry in store.list(key(plan.plan_id, "checkpoints/")):
+        store.delete(entry.key)
+    log.info("study %s closed: %s", plan.plan_id, closed.ended)
+    if plan.action is Action.RETUNE:
+        _tell_ledger(store, closed)
+    return closed
+
+
+def progress(plan: Plan, studies: str) -> list[Progress]:
+    """Say how far each stage of a search that has begun has come.
+
+    Raises:
+        ValueError: The study has not been opened.
+    """
+    return Trials.load(plan, studies).progress()
+
+
+def study(store: Store, plan_id: str) -> Study:
+    """Give the record of a closed study.
+
+    Raises:
+        NotFound: There is no such study, or it has not been closed.
+    """
+    return load(Study, json.loads(store.get(key(plan_id, "study.json")).body))
+
+
+def check_stage(stage: str) -> None:
+    """Refuse a name that is no stage's.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"stage must be one of {STAGES} but is {stage!r}.")
+
+
+def _closed(store: Store, plan: Plan) -> Study | None:
+    try:
+        return study(store, plan.plan_id)
+    except NotFound:
+        return None
+
+
+def _searched(line: Line, plan: Plan, studies: str) -> Study:
+    trials = Trials.load(plan, studies)
+    for stage in STAGES:
+        trials.end_stage(stage, because="the search was closed")
+    results = trials.results()
+    return Study(
+        plan=plan,
+        trials=tuple(results),
+        seconds=trials.seconds,
+        ended=_ended(plan, trials, results),
+        incumbent_misses=_incumbent_misses(plan, results),
+    )
+
+
+def _incumbent_misses(plan: Plan, results: Sequence[TrialResult]) -> tuple[str, ...]:
+    own = identity(plan.family, plan.configuration)
+    missed = (r.infeasible for r in results if r.infeasible and identity(r.family, r.configuration) == own)
+    return next(missed, ())
+
+
+def _not_searched(plan: Plan) -> Study:
+    ended = f"A plan for {plan.action} searches nothing."
+    return Study(plan=plan, trials=(), seconds=0.0, ended=ended, incumbent_misses=())
+
+
+def _ended(plan: Plan, trials: Trials, results: Sequence[TrialResult]) -> str:
+    """Say in one sentence why the search ended, and how far it had come."""
+    begun, listed = {}, {}
+    for stage in STAGES:
+        own = [trial for trial in trials.of(stage) if RESUMES not in trial.user_attrs]
+        listed[stage] = len(own)
+        begun[stage] = sum(NOT_BEGUN not in trial.user_attrs for trial in own)
+    how_far = ", ".join(f"{begun[stage]} of {listed[stage]} in {stage}" for stage in STAGES if listed[stage])
+    after = f"{trials.seconds:.1f} of {plan.budget_s:g} s"
+    if begun != listed:
+        return f"The budget ended the search after {after}: the trials begun are {how_far}."
+    for stage in STAGES:
+        if not listed[stage]:
+            why = "it was closed" if contenders(plan, results, before=stage) else "no trial could be promoted"
+            return f"The search ended before {stage} after {after}, because {why}: the trials begun are {how_far}."
+    return f"Every listed trial has ended after {after}: {how_far}."
+
+
+def _tell_ledger(store: Store, closed: Study) -> None:
+    plan, best = closed.plan, contenders(closed.plan, closed.trials)
+    evidence: dict[str, JsonValue] = {
+        "plan_id": plan.plan_id,
+        "dataset_id": plan.dataset_id,
+        "trials": dict(Counter(trial.state for trial in closed.trials)),
+        "infeasible": sum(bool(trial.infeasible) for trial in closed.trials),
+        "incumbent_misses": list(closed.incumbent_misses),
+        "seconds": closed.seconds,
+        "budget_s": plan.budget_s,
+    }
+    if best:
+        evidence |= {"best_family": best[0].family, "best_ndcg_at_10": best[0].ndcg_at_10, "best_stage": best[0].stage}
+    misses = f" The incumbent misses the line's own budgets: {'; '.join(closed.incumbent_misses)}."
+    ledger.append(
+        store,
+        ledger.Entry(
+            at=datetime.now(UTC),
+            what="searched",
+            who=plan.by,
+            why=closed.ended + (misses if closed.incumbent_misses else ""),
+            evidence=evidence,
+            id=f"searched-{plan.plan_id}",
+        ),
+    )

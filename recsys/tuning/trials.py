@@ -1,0 +1,294 @@
+"""Keep the trials of one search where all of its workers see them: list, claim, end, and take up again after a death.
+
+A stage is a list of waiting trials, so its workers share it exactly, and it is done when nothing waits. A trial belongs
+to one attempt of one task. Optuna refuses every write to a trial that has ended, and that is what keeps a late worker
+from doing harm: whoever ends its trial has shut it out.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from recsys.records import Configuration, Plan, TrialResult
+
+log = logging.getLogger(__name__)
+
+optuna.logging.disable_default_handler()  # its lines go where ours go
+optuna.logging.enable_propagation()
+
+STARTED_AT = "started_at"
+NOT_BEGUN = "not_begun"
+RESUMES = "resumes"  # number of the trial that died
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of one worker: a task that died or was cleared starts again with a higher `attempt`."""
+
+    run: str
+    map_index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of a stage's list."""
+
+    name: str  # unique within the study
+    seed: int
+    family: str | None = None  # None: the sampler chooses
+    configuration: Configuration | None = None
+    parameters: Mapping[str, Any] | None = None  # those that the sampler shall learn from, by Optuna's names
+    incumbent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far one stage has come."""
+
+    stage: str
+    listed: int
+    running: int
+    ended: int
+    best_ndcg_at_10: float | None
+
+
+class Trials:
+    """The trials of one plan's study."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._storage = study._storage
+
+    @classmethod
+    def create(cls, plan: Plan, studies: str) -> Self:
+        """Create the plan's study, or find the one that is there, and start its clock."""
+        study = optuna.create_study(
+            study_name=plan.plan_id,
+            storage=open_storage(studies),
+            direction=StudyDirection.MAXIMIZE,
+            load_if_exists=True,
+            sampler=RandomSampler(seed=plan.seed),
+        )
+        study.set_user_attr(STARTED_AT, time.time())
+        return cls(study)
+
+    @classmethod
+    def load(cls, plan: Plan, studies: str) -> Self:
+        """Find the plan's study.
+
+        Raises:
+            ValueError: It has not been opened.
+        """
+        try:
+            # The sampler of the screening stage is put in when a trial is claimed.
+            sampler: BaseSampler = RandomSampler(seed=plan.seed)
+            study = optuna.load_study(study_name=plan.plan_id, storage=open_storage(studies), sampler=sampler)
+        except KeyError as error:
+            raise ValueError(f"The study {plan.plan_id} must be opened first, but {studies} has none.") from error
+        return cls(study)
+
+    @property
+    def started_at(self) -> float:
+        """When the clock started, in seconds since 1970, the same for all workers."""
+        return float(self._study.user_attrs[STARTED_AT])
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the clock until the last trial ended; 0 before."""
+        ends = [trial.datetime_complete.timestamp() for trial in self.all() if trial.datetime_complete]
+        return max(0.0, max(ends, default=0.0) - self.started_at)
+
+    @property
+    def boot_s(self) -> float:
+        """Seconds between the start of the clock and the first trial: what it costs to get a stage's workers going."""
+        begins = [trial.datetime_start.timestamp() for trial in self.all() if trial.datetime_start]
+        return max(0.0, min(begins, default=self.started_at) - self.started_at)
+
+    def all(self) -> list[FrozenTrial]:
+        """Every trial in the order of its number, those waiting and running included."""
+        return self._study.get_trials(deepcopy=False)
+
+    def of(self, stage: str, *states: TrialState) -> list[FrozenTrial]:
+        """The trials of one stage, of the given states or of all."""
+        return [t for t in self.all() if t.user_attrs.get("stage") == stage and (not states or t.state in states)]
+
+    def enter(self, stage: str, entries: Sequence[Entry]) -> None:
+        """Put entries on the list of `stage`; one that is there already, by its name, stays as it is."""
+        there = {trial.user_attrs.get("entry") for trial in self.all()}
+        for entry in entries:
+            if entry.name not in there:
+                self._enqueue(entry.parameters or {}, {"stage": stage, "entry": entry.name, **_facts(entry)})
+
+    def claim(
+        self,
+        stage: str,
+        owner: Attempt,
+        *,
+        sampler: Callable[[], BaseSampler],
+        pruner: BasePruner,
+        fits: Callable[[FrozenTrial], bool],
+    ) -> optuna.Trial | None:
+        """Take the next waiting trial of `stage`; those that somebody had to leave come first.
+
+        Args:
+            stage: Whose list.
+            owner: Who takes it.
+            sampler: Makes the sampler for what the entry leaves open; made anew each time, so that what it draws
+                depends on the study alone.
+            pruner: Decides about the trial while it runs.
+            fits: Whether a waiting trial can end in time; the others stay on the list.
+
+        Returns:
+            The trial, running from now on; nothing when no trial is left that fits.
+        """
+        waiting = self.of(stage, TrialState.WAITING)
+        for frozen in sorted(waiting, key=lambda trial: (RESUMES not in trial.user_attrs, trial.number)):
+            if fits(frozen) and self._take(frozen):
+                self._study.sampler, self._study.pruner = sampler(), pruner
+                trial = optuna.Trial(self._study, frozen._trial_id)
+                trial.set_user_attr("owner", asdict(owner))
+                return trial
+        return None
+
+    def end(self, trial: optuna.Trial, state: TrialState, value: float | None, facts: Mapping[str, Any]) -> None:
+        """Keep the facts of a trial and end it.
+
+        Raises:
+            UpdateFinishedTrialError: A later attempt has ended it already.
+        """
+        for name, fact in facts.items():
+            trial.set_user_attr(name, fact)
+        self._storage.set_trial_state_values(trial._trial_id, state, None if value is None else [value])
+
+    def supersede(self, stage: str, owner: Attempt) -> int:
+        """End what earlier attempts of `owner`'s task left running, and put it on the list again.
+
+        Returns:
+            How many trials there were.
+        """
+        left = [trial for trial in self.of(stage, TrialState.RUNNING) if _owned_before(trial, owner)]
+        for trial in left:
+            self._list_again(trial)
+            self._fail(trial, f"superseded by attempt {owner.attempt}, which takes its configuration up again")
+        return len(left)
+
+    def end_running(self, stage: str, *, because: str) -> None:
+        """End what still runs in `stage`: its workers are dead."""
+        for trial in self.of(stage, TrialState.RUNNING):
+            self._fail(trial, f"its worker was lost before {because}")
+
+    def end_stage(self, stage: str, *, because: str) -> None:
+        """End all that still runs or waits in `stage`: its time is over."""
+        self.end_running(stage, because=because)
+        for trial in self.of(stage, TrialState.WAITING):
+            self._fail(trial, f"not begun before {because}", {NOT_BEGUN: True})
+
+    def progress(self) -> list[Progress]:
+        """Say how far each stage that has begun has come, in their order."""
+        by_stage: dict[str, list[FrozenTrial]] = {}
+        for trial in self.all():
+            by_stage.setdefault(trial.user_attrs.get("stage", ""), []).append(trial)
+        return [_progress(stage, trials) for stage, trials in by_stage.items()]
+
+    def results(self) -> list[TrialResult]:
+        """Every trial that began and ended, in the order of its number."""
+        return [result(t) for t in self.all() if t.state.is_finished() and NOT_BEGUN not in t.user_attrs]
+
+    def _take(self, frozen: FrozenTrial) -> bool:
+        try:
+            return self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:  # somebody was faster, and has ended it already
+            return False
+
+    def _list_again(self, trial: FrozenTrial) -> None:
+        if any(other.user_attrs.get(RESUMES) == trial.number for other in self.all()):
+            return  # an attempt that died just here has done so
+        kept = ("stage", "entry", "seed", "incumbent", "family", "configuration")
+        facts = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
+        fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        self._enqueue(fixed, {**facts, RESUMES: trial.number})
+
+    def _enqueue(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        self._study.enqueue_trial(dict(parameters), user_attrs=dict(facts))
+
+    def _fail(self, frozen: FrozenTrial, reason: str, facts: Mapping[str, Any] | None = None) -> None:
+        try:
+            for name, fact in {"reason": reason, **(facts or {})}.items():
+                self._storage.set_trial_user_attr(frozen._trial_id, name, fact)
+            self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:  # it ended by itself meanwhile
+            return
+        log.info("trial %d of %s failed: %s", frozen.number, self._study.study_name, reason)
+
+
+def open_storage(studies: str) -> BaseStorage:
+    """Open the place of studies: a journal file that several processes may use at once, or the database of a URL."""
+    if "://" in studies:
+        return RDBStorage(studies, engine_kwargs={"pool_pre_ping": True})  # a database that restarts is found again
+    path = Path(studies)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def result(trial: FrozenTrial) -> TrialResult:
+    """Turn a trial that ended into a record."""
+    facts = trial.user_attrs
+    intermediate = trial.intermediate_values
+    value = trial.value if trial.value is not None else intermediate[max(intermediate)] if intermediate else None
+    return TrialResult(
+        number=trial.number,
+        stage=facts.get("stage", ""),
+        state=trial.state.name.lower(),
+        family=facts.get("family", ""),
+        configuration=facts.get("configuration", {}),
+        seed=facts.get("seed", 0),
+        ndcg_at_10=value,
+        seconds=sum(facts.get("seconds", {}).values()),
+        infeasible=tuple(facts.get("infeasible", ())),
+        reason=facts.get("reason", ""),
+    )
+
+
+def _progress(stage: str, trials: list[FrozenTrial]) -> Progress:
+    states = [trial.state for trial in trials]
+    values = [trial.value for trial in trials if trial.state is TrialState.COMPLETE and trial.value is not None]
+    superseded = sum(RESUMES in trial.user_attrs for trial in trials)  # each is listed twice
+    return Progress(
+        stage=stage,
+        listed=len(trials) - superseded,
+        running=states.count(TrialState.RUNNING),
+        ended=sum(t.state.is_finished() and NOT_BEGUN not in t.user_attrs for t in trials) - superseded,
+        best_ndcg_at_10=max(values, default=None),
+    )
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    known = {"family": entry.family, "configuration": entry.configuration and dict(entry.configuration)}
+    return {
+        "seed": entry.seed,
+        "incumbent": entry.incumbent,
+        **{name: fact for name, fact in known.items() if fact is not None},
+    }
+
+
+def _owned_before(trial: FrozenTrial, owner: Attempt) -> bool:
+    """Whether an earlier attempt of the same task has the trial, or this one had before it was started over."""
+    had = trial.user_attrs.get("owner")
+    return (
+        had is not None
+        and (had["run"], had["map_index"]) == (owner.run, owner.map_index)
+        and had["attempt"] <= owner.attempt
+    )

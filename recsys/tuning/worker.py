@@ -1,0 +1,165 @@
+"""Work on one stage of a search until its list or its time is at an end, whatever became of those who worked before."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from statistics import median
+
+import torch
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
+
+from recsys.dataset import dataset
+from recsys.dataset import load as load_dataset
+from recsys.records import Action, Plan, TrialResult
+from recsys.settings import Line, Stage
+from recsys.store import Store
+from recsys.tuning.budget import Budget, Forecast, Paid, fits
+from recsys.tuning.constraints import Costs
+from recsys.tuning.decision import key
+from recsys.tuning.objective import Bench, run
+from recsys.tuning.promotion import STAGES, contenders, is_incumbent, promoted
+from recsys.tuning.sampler import PRUNERS, tpe
+from recsys.tuning.space import search_space
+from recsys.tuning.stages import check_stage
+from recsys.tuning.trials import Attempt, Trials, result
+
+log = logging.getLogger(__name__)
+
+
+def work(
+    line: Line,
+    store: Store,
+    plan: Plan,
+    stage: str,
+    studies: str,
+    *,
+    owner: Attempt,
+    on_trial: Callable[[TrialResult], None] | None = None,
+) -> list[TrialResult]:
+    """Run trials of `stage` until none is left that can end in time.
+
+    What earlier attempts of the same task left running is ended and taken up again from its checkpoint. A worker whose
+    trial has been taken from it in this way stops.
+
+    Args:
+        line: Whose search.
+        store: The line's part of the store.
+        plan: What `decide` gave.
+        stage: One of `STAGES`, which `jobs` has begun.
+        studies: Where the study lies.
+        owner: Which attempt of which task works.
+        on_trial: Called with each trial that ended here.
+
+    Returns:
+        The trials that this call ended.
+
+    Raises:
+        ValueError: The study has not been opened, or there is no such stage.
+        StoreError: The store did not do what was asked.
+    """
+    check_stage(stage)
+    if plan.action is not Action.RETUNE:
+        return []
+    trials = Trials.load(plan, studies)
+    trials.supersede(stage, owner)
+    ended: list[TrialResult] = []
+    with _threads(line.search.workers):
+        for found in _ended_trials(line, store, plan, stage, trials, owner):
+            ended.append(found)
+            if on_trial is not None:
+                on_trial(found)
+    return ended
+
+
+def _ended_trials(
+    line: Line, store: Store, plan: Plan, stage: str, trials: Trials, owner: Attempt
+) -> Iterator[TrialResult]:
+    rung: Stage = getattr(line.search, stage)
+    frozen = load_dataset(store, dataset(store, plan.dataset_id))
+    costs = Costs(
+        store,
+        prefix=key(plan.plan_id, "costs"),
+        n_items=frozen.before_holdout.n_items,  # what is served in the end knows all of them
+        budgets=line.budgets,
+        cases=frozen.windows[-1],
+    )
+    searched = search_space(line)
+    sampler = partial(tpe, trials, plan, owner, n_startup=max(4, line.search.screen.trials // 2))
+    while True:
+        deadline = _deadline(line, plan, stage, trials)
+        fit = partial(_fits, rung, stage, trials, Forecast.of(_paid(trials.all())), deadline)
+        trial = trials.claim(stage, owner, sampler=sampler, pruner=PRUNERS[stage], fits=fit)
+        if trial is None:
+            return
+        bench = Bench(
+            store=store,
+            plan=plan,
+            space=searched,
+            stage=rung,
+            budgets=line.budgets,
+            frozen=frozen,
+            costs=costs,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            deadline=deadline,
+            prunes=stage == "screen",
+        )
+        try:
+            ending = run(trial, bench)
+            trials.end(trial, ending.state, ending.value, ending.all_facts)
+        except UpdateFinishedTrialError:
+            log.warning("trial %d has been taken from %s, which therefore stops", trial.number, owner)
+            return
+        found = result(trials.all()[trial.number])
+        log.info("%s trial %d of %s: %s %s", stage, trial.number, plan.plan_id, found.state, found.ndcg_at_10)
+        yield found
+
+
+def _deadline(line: Line, plan: Plan, stage: str, trials: Trials) -> float:
+    """Say when `stage` is over: when what is foreseen for the stages after it must begin."""
+    budget = Budget(seconds=plan.budget_s, started_at=trials.started_at)
+    after = [getattr(line.search, name) for name in STAGES[STAGES.index(stage) + 1 :]]
+    ranked = contenders(plan, trials.results())
+    if after and all(is_incumbent(plan, standing) for standing in ranked):
+        return budget.deadline(None)
+    forecast = Forecast.of(_paid(trials.all()))
+    return budget.deadline(
+        [
+            trials.boot_s + forecast.stage(promoted(plan, ranked, rung), rung, workers=line.search.workers)
+            for rung in after
+        ]
+    )
+
+
+def _fits(rung: Stage, stage: str, trials: Trials, forecast: Forecast, deadline: float, waiting: FrozenTrial) -> bool:
+    """Whether a waiting trial would end in time; one that the sampler is to fill is taken for the stage's median."""
+    facts = waiting.user_attrs
+    if "configuration" in facts:
+        return fits(forecast.trial(facts["family"], facts["configuration"], rung), deadline)
+    seconds = [found.seconds for found in trials.results() if found.stage == stage]
+    return fits(median(seconds) if seconds else None, deadline)
+
+
+def _paid(ended: list[FrozenTrial]) -> Iterator[Paid]:
+    for trial in ended:
+        facts = trial.user_attrs
+        if trial.state.is_finished() and "units" in facts:
+            yield Paid(
+                family=facts["family"],
+                units=facts["units"],
+                training_s=facts["seconds"].get("training", 0.0),
+                evaluation_s=facts["seconds"].get("evaluation", 0.0),
+            )
+
+
+@contextmanager
+def _threads(workers: int) -> Iterator[None]:
+    """Share this machine's cores with the other workers: two trials on one thread each beat one trial on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,189 @@
+"""Give tests of a search a small line, its frozen dataset, an incumbent, and what serving its graphs costs."""
+
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from recsys import feedback
+from recsys.bundles import find_bundle, identify, keep_bundle, refer
+from recsys.dataset import dataset, freeze, load
+from recsys.models import FAMILIES
+from recsys.records import Action, Bundle, CheckedBatch, Dataset, DriftVerdict, Plan
+from recsys.settings import Line
+from recsys.store import Store, open_store
+from recsys.synthetic import events, jsonl
+from recsys.tuning import decide
+from recsys.tuning.constraints import Costs
+
+AS_OF = datetime(2026, 1, 26, tzinfo=UTC)
+
+MARKOV = {"epochs": 0, "steps": 2, "decay": 0.8, "smoothing": 20.0, "neighbours": 128}
+TOWER = {
+    **FAMILIES["two_tower"].defaults,
+    "epochs": 10,
+    "dim": 32,
+    "hidden": 64,
+    "history_length": 20,
+}
+
+
+@pytest.fixture
+def a_line():
+    return make_line
+
+
+@pytest.fixture
+def a_plan():
+    def make(**changes) -> Plan:
+        known = {
+            "plan_id": "r20260126-00000000",
+            "action": Action.RETUNE,
+            "because": "a test asks for it",
+            "dataset_id": "d",
+            "release_id": "popularity-0",
+            "family": "popularity",
+            "configuration": FAMILIES["popularity"].defaults,
+            "budget_s": 300.0,
+            "seed": 7,
+            "by": "tests",
+            "as_of": AS_OF,
+        }
+        return Plan(**{**known, **changes})
+
+    return make
+
+
+def make_line(**search) -> Line:
+    return Line.model_validate(
+        {
+            "name": "shop",
+            "task": "retrieval",
+            "owner": "tests",
+            "feedback": {
+                "columns": {
+                    "value": {"role": "label", "type": "number"},
+                    "device": {"role": "context", "type": "category"},
+                    "age": {"role": "context", "type": "integer"},
+                }
+            },
+            "split": {"holdout_days": 3, "window_days": 2, "windows": 2},
+            "search": {
+                "families": ["markov", "two_tower"],
+                "budget_s": 300,
+                "workers": 2,
+                "seed": 7,
+                "screen": {"trials": 5, "share": 0.5, "epochs": 0.2},
+                "refine": {"trials": 2, "share": 1.0, "epochs": 0.4},
+                "confirm": {"trials": 1, "seeds": 2},
+                # One shape a family, so that few graphs are exported.
+                "space": {
+                    "markov": {"steps": [2], "neighbours": [128]},
+                    "two_tower": {"epochs": [10, 12], "dim": [32], "hidden": [64], "history_length": [20]},
+                },
+                **search,
+            },
+            "budgets": {"p99_ms": 1000, "size_mib": 4},
+        }
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shop:
+    """A line with everything that a search needs, in a store of its own."""
+
+    line: Line
+    store: Store
+    studies: str
+    dataset: Dataset
+    releases: dict[str, str] = field(repr=False)  # family to release id
+    folder: Path
+
+    def verdict(self, *, drifted=True, incumbent="popularity", as_of=AS_OF) -> DriftVerdict:
+        return DriftVerdict(
+            dataset_id=self.dataset.dataset_id,
+            release_id=self.releases[incumbent],
+            reference_id=self.dataset.dataset_id,
+            drifted=drifted,
+            columns=(),
+            because="item popularity moved by 0.3, over 0.1.",
+            report_key="drift/report.html",
+            as_of=as_of,
+        )
+
+    def plan(self, *, incumbent="popularity", line=None, **how):
+        """Decide to search, with the costs of the graphs known as if another worker had just measured them."""
+        made = decide(line or self.line, self.store, self.verdict(incumbent=incumbent), by="schedule", **how)
+        for entry in self.store.list("measured/"):
+            key = f"studies/{made.plan_id}/costs/{entry.key.removeprefix('measured/')}"
+            self.store.put(key, self.store.get(entry.key).body)
+        return made
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    line, store = make_line(), open_store((folder / "store").as_uri())
+    for day in range(0, 21, 7):
+        store.put(f"landing/{day:02}.jsonl", jsonl(events(days=7, events_per_day=150, first_day=day, seed=3)))
+    batch = feedback.pull(line, store, as_of=AS_OF)
+    checked = CheckedBatch(
+        batch=batch, accepted_key=batch.events_key, accepted_rows=batch.rows, refused=(), findings=()
+    )
+    made = freeze(line, store, feedback.commit(line, store, checked))
+    frozen = load(store, made)
+    costs = Costs(
+        store,
+        prefix="measured",
+        n_items=frozen.before_holdout.n_items,
+        budgets=line.budgets,
+        cases=frozen.windows[-1],
+    )
+    for family, configuration in incumbents().items():
+        costs.of(FAMILIES[family], configuration)
+        release(store, made, family, configuration)
+    return folder
+
+
+def incumbents() -> dict:
+    return {"popularity": FAMILIES["popularity"].defaults, "markov": MARKOV, "two_tower": TOWER}
+
+
+def release(store: Store, made_from: Dataset, family: str, configuration) -> Bundle:
+    files = {"model.onnx": family.encode()}
+    refs = {name: refer(body) for name, body in files.items()}
+    named = {"family": family, "configuration": configuration, "dataset_id": made_from.dataset_id, "history_length": 1}
+    return keep_bundle(
+        store,
+        Bundle(
+            release_id=identify(**named, files=refs),
+            **named,
+            candidate_id="c",
+            n_items=made_from.n_items,
+            serves="model.onnx",
+            serves_because="it is the only one",
+            graphs=(),
+            files=refs,
+            largest_error=0.0,
+            by="tests",
+            as_of=made_from.as_of,
+        ),
+        files,
+    )
+
+
+@pytest.fixture
+def shop(template, tmp_path) -> Shop:
+    shutil.copytree(template, tmp_path / "shop")
+    store = open_store((tmp_path / "shop" / "store").as_uri())
+    ids = sorted({entry.key.split("/")[1] for entry in store.list("releases/")})
+    return Shop(
+        line=make_line(),
+        store=store,
+        studies=str(tmp_path / "studies" / "journal"),
+        dataset=dataset(store),
+        releases={find_bundle(store, release_id).family: release_id for release_id in ids},
+        folder=tmp_path,
+    )

@@ -1,0 +1,83 @@
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from recsys.errors import LineError
+from recsys.models import FAMILIES
+from recsys.tuning.space import search_space
+
+
+def test_a_line_that_narrows_nothing_searches_what_the_families_say(a_line):
+    found = search_space(a_line(space={}))
+    assert found.families == {name: FAMILIES[name].space for name in ("markov", "two_tower")}
+
+
+def test_two_numbers_are_a_range_and_any_other_list_the_values(a_line):
+    limits = {
+        "markov": {"smoothing": [10, 100.0], "steps": [3, 5], "decay": [0.5, 0.7, 0.9], "neighbours": [256]},
+        "two_tower": {"dim": [32, 64]},
+    }
+    families = search_space(a_line(space=limits)).families
+    assert families["markov"]["smoothing"] == FloatDistribution(10, 100, log=True)
+    assert families["markov"]["steps"] == IntDistribution(3, 5)
+    assert families["markov"]["decay"] == CategoricalDistribution((0.5, 0.7, 0.9))
+    assert families["markov"]["neighbours"] == CategoricalDistribution((256,))
+    assert families["two_tower"]["dim"] == CategoricalDistribution((32, 64))
+    assert families["two_tower"]["lr"] == FAMILIES["two_tower"].space["lr"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"stepps": [1, 2]}, r"search\.space\.markov\.stepps: no such parameter .* Did you mean 'steps'\?"),
+        ({"epochs": [0]}, r"search\.space\.markov\.epochs: no such parameter is searched; it must be one of \['decay'"),
+        ({"steps": []}, r"search\.space\.markov\.steps: must be \[low, high\] or a list of values, but is empty"),
+        ({"steps": [2, 99]}, r"search\.space\.markov\.steps: must hold whole numbers within 1\.\.16, but holds 99"),
+        ({"steps": [1.5]}, r"must hold whole numbers within 1\.\.16, but holds 1\.5"),
+        ({"steps": [True]}, r"must hold whole numbers within 1\.\.16, but holds True"),
+        ({"steps": [5, 2]}, r"must be \[low, high\] with low not over high, but is \[5, 2\]"),
+        ({"decay": ["fast"]}, r"must hold numbers within 0\.3\.\.1\.0, but holds 'fast'"),
+        ({"neighbours": [130]}, r"must hold whole numbers within 128\.\.1024 in steps of 128, but holds 130"),
+    ],
+)
+def test_a_limit_that_a_family_cannot_take_is_named_with_its_key(a_line, limits, message):
+    with pytest.raises(LineError, match=message):
+        search_space(a_line(space={"markov": limits}))
+
+
+def test_a_choice_that_a_family_does_not_have_is_named(a_line):
+    with pytest.raises(LineError, match=r"two_tower\.dim: must hold values among \[.*\], but holds 48"):
+        search_space(a_line(space={"two_tower": {"dim": [48]}}))
+
+
+def test_an_unknown_family_is_named(a_line):
+    with pytest.raises(LineError, match=r"search\.families: must be among \[.*'sasrec'.*\], but one is 'oracle'"):
+        search_space(a_line(families=["oracle"], space={}))
+
+
+def test_what_is_suggested_is_a_whole_configuration_of_its_family(a_line):
+    space = search_space(a_line())
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    families = set()
+    for _ in range(20):
+        trial = study.ask()
+        family, configuration = space.suggest(trial)
+        FAMILIES[family].check(configuration)
+        families.add(family)
+        assert set(trial.params) == {"family", *(f"{family}.{name}" for name in space.families[family])}
+        assert space.parameters(family, configuration) == trial.params
+    assert families == {"markov", "two_tower"}
+
+
+def test_a_configuration_outside_the_space_has_no_parameters(a_line):
+    space = search_space(a_line())  # steps may only be 2
+    markov = {**FAMILIES["markov"].defaults, "steps": 2, "neighbours": 128}
+    assert space.parameters("markov", markov)["markov.steps"] == 2
+    assert space.parameters("markov", {**markov, "steps": 3}) is None
+    assert space.parameters("popularity", FAMILIES["popularity"].defaults) is None
+
+
+def test_a_family_starts_from_those_of_its_defaults_that_the_line_allows(a_line):
+    start = search_space(a_line()).start("markov")  # steps and neighbours are narrowed to other values
+    defaults = FAMILIES["markov"].defaults
+    assert start == {"family": "markov", **{f"markov.{name}": defaults[name] for name in ("decay", "smoothing")}}
