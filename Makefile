@@ -55,8 +55,10 @@ lock: $(STAMP) ## resolve requirements.in into requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	    --custom-compile-command 'make lock' --quiet --output-file requirements.lock requirements.in
 
-# uv itself comes from the lock, with its hashes, through the pip that a new environment holds; uv installs the rest.
+# uv itself comes from the lock, with its hashes, through the pip that a new environment holds; uv installs the rest and
+# compiles it, so that no first start of Airflow has to.
 $(STAMP): requirements.lock pyproject.toml
+	@echo 'Bringing $(VENV) up to requirements.lock; the first time takes some minutes.'
 	@python='$(PYTHON)'; \
 	if [[ -z $$python ]]; then for found in python3.11 python3.12 python3.13 python3; do \
 	    if $$found -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
@@ -65,6 +67,6 @@ $(STAMP): requirements.lock pyproject.toml
 	[[ -x $(BIN)/python ]] || "$$python" -m venv $(VENV)
 	@awk '/^uv==/ {on = 1; print; next} on && !/^ / {exit} on' requirements.lock > $(VENV)/uv.lock
 	@[[ -x $(BIN)/uv ]] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/uv.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)

@@ -21,7 +21,7 @@ class Patience:
     stale_s: float = 20.0
     hung_s: float = 20.0
     start_s: float = 60.0
-    up_s: float = 240.0
+    up_s: float = 600.0
     stop_s: float = 10.0
     health_s: float = 3.0
     backoff_s: float = 30.0

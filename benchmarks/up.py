@@ -1,0 +1,63 @@
+"""Measure what `make up` costs: seconds until its page answers, and memory while nothing runs.
+
+Memory is the proportional set size (PSS): a page that several processes share is counted once.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks._table import ROOT, show
+from retune.guardian import MARK, marked
+from retune.supervisor import Supervisor
+
+IDLE_S = 60  # DAG files are parsed and every loop has gone round several times by then
+
+
+def main() -> None:
+    """Bring Airflow up in an empty folder and again in the one that is there then, and weigh it when it idles."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder).resolve() / "airflow"
+        with Supervisor(home=home, dags=ROOT / "dags", plugins=ROOT / "plugins") as first:
+            pass
+        with Supervisor(home=home, dags=ROOT / "dags", plugins=ROOT / "plugins") as again:
+            time.sleep(IDLE_S)
+            pss_mb, processes = _weigh(home)
+            began = time.monotonic()
+        down_s = time.monotonic() - began
+    figures: dict[str, Any] = {
+        "first_page_s": round(first.seconds_to_page, 1),
+        "first_healthy_s": round(first.seconds_to_healthy, 1),
+        "page_s": round(again.seconds_to_page, 1),
+        "healthy_s": round(again.seconds_to_healthy, 1),
+        "down_s": round(down_s, 1),
+        "idle_mb": round(sum(pss_mb.values())),
+        "idle_mb_by_component": {name: round(megabytes) for name, megabytes in sorted(pss_mb.items())},
+        "processes": processes,
+    }
+    rows: list[tuple[str, Any, str]] = [
+        ("page answers, empty home", figures["first_page_s"], "s"),
+        ("all components healthy, empty home", figures["first_healthy_s"], "s"),
+        ("page answers, home used before", figures["page_s"], "s"),
+        ("all components healthy, home used before", figures["healthy_s"], "s"),
+        ("down", figures["down_s"], "s"),
+        ("idle memory (PSS)", figures["idle_mb"], "MB"),
+        *((f"  of which {name}", megabytes, "MB") for name, megabytes in figures["idle_mb_by_component"].items()),
+        ("processes", figures["processes"], ""),
+    ]
+    show("up", title="make up", columns=("what", "measured", "unit"), rows=rows, figures=figures)
+
+
+def _weigh(home: Path) -> tuple[dict[str, float], int]:
+    """Return the megabytes of each component with all its children, and the number of processes."""
+    megabytes: dict[str, float] = {}
+    processes = marked(f"{home}|")
+    for process in processes:
+        component = process.environ()[MARK].split("|")[2]
+        megabytes[component] = megabytes.get(component, 0.0) + process.memory_full_info().pss / 1e6
+    return megabytes, len(processes)
+
+
+if __name__ == "__main__":
+    main()
