@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,9 @@ TABLE = "feedback"
 MAX_BATCH_MIB = 1024
 """Objects beyond this wait for the next batch, so that a batch fits into memory however much has landed."""
 
+
+STAGE_DAYS = 7
+"""Staged rows older than this belong to nobody."""
 
 ATTEMPTS = 20
 """How often a commit begins anew because another was first."""
@@ -73,6 +76,7 @@ def pull(line: Line, store: Store, *, as_of: datetime) -> Batch:
     """
     if as_of.tzinfo is None:
         raise ValueError(f"as_of must have a time zone but got {as_of}.")
+    _sweep(store)
     objects: list[ObjectRef] = []
     refused: list[Refusal] = []
     with TemporaryDirectory(prefix="retune-") as folder:
@@ -220,6 +224,13 @@ def account(store: Store, batch: Batch, outcome: str, *, refused: Sequence[Refus
 
 
 # --- pull
+
+
+def _sweep(store: Store) -> None:
+    """Remove what runs that died have left on the stage."""
+    for entry in store.list("staging/"):
+        if datetime.now(UTC) - entry.modified > timedelta(days=STAGE_DAYS):
+            store.delete(entry.key)
 
 
 def _new(store: Store) -> Iterator[Entry]:

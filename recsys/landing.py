@@ -111,6 +111,8 @@ def _read_lines(body: bytes, feedback: Feedback) -> pa.Table:
             )
             _check_objects(con, feedback)
             return _columns(con, schema(feedback).names)
+        except duckdb.ConversionException as error:
+            raise _Unreadable(f"every whole number must fit into 64 bits, but {_said(error)}") from error
         except duckdb.Error as error:
             bad = _first_bad_line(body) or _said(error)
             raise _Unreadable(f"it must be JSON, one object a line, but {bad}") from error
@@ -131,20 +133,20 @@ def _check_objects(con: duckdb.DuckDBPyConnection, feedback: Feedback) -> None:
 def _columns(con: duckdb.DuckDBPyConnection, names: list[str]) -> pa.Table:
     """Take every column of the JSON events as the one type that all its values have."""
     con.table("lines").project(f"json_extract(event, {[f'$.{name}' for name in names]}) as values").create("events")
-    return (
-        con.table("events")
-        .project(
-            ", ".join(
-                f"""(values[{n}] ->> '$')::{_type(con, n, name)} as "{name}\"""" for n, name in enumerate(names, 1)
-            )
+    events = con.table("events")
+    found = events.aggregate(
+        ", ".join(f"list(distinct json_type(values[{n}]))" for n, _ in enumerate(names, 1))
+    ).fetchall()[0]
+    types = [_type(name, set(kinds or ()) - {None, "NULL"}) for name, kinds in zip(names, found, strict=True)]
+    return events.project(
+        ", ".join(
+            f"""(values[{n}] ->> '$')::{kind} as "{name}\""""
+            for n, (name, kind) in enumerate(zip(names, types, strict=True), 1)
         )
-        .to_arrow_table()
-    )
+    ).to_arrow_table()
 
 
-def _type(con: duckdb.DuckDBPyConnection, number: int, name: str) -> str:
-    found = con.table("events").project(f"json_type(values[{number}]) as kind").distinct().fetchall()
-    kinds = {kind for (kind,) in found} - {None, "NULL"}
+def _type(name: str, kinds: set[str]) -> str:
     for kind, those in _JSON_TYPES.items():
         if kinds <= those:
             return kind
@@ -154,7 +156,7 @@ def _type(con: duckdb.DuckDBPyConnection, number: int, name: str) -> str:
 
 _JSON_TYPES: Mapping[str, set[str]] = {
     "varchar": {"VARCHAR"},
-    "bigint": {"BIGINT"},
+    "bigint": {"BIGINT", "UBIGINT"},
     "double": {"BIGINT", "UBIGINT", "DOUBLE"},
     "boolean": {"BOOLEAN"},
 }

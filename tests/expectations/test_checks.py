@@ -1,0 +1,194 @@
+import json
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import expectations
+from recsys import feedback, ledger, synthetic
+from recsys.errors import NoFeedback, RefusedBatch
+from recsys.settings import read_line
+from recsys.store import open_store
+
+AS_OF = synthetic.START.to_pydatetime() + timedelta(days=10)
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    path = tmp_path_factory.mktemp("lines") / "shop.toml"
+    path.write_text(synthetic.LINE)
+    return read_line(path)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(tmp_path.as_uri()).under("shop")
+
+
+def land(store, name, events):
+    store.put(f"landing/{name}.jsonl", synthetic.jsonl(events))
+
+
+def week(**changes):
+    events = synthetic.events(days=10, events_per_day=20)
+    for column, by_row in changes.items():
+        for row, value in by_row.items():
+            events.loc[row, column] = value
+    return events
+
+
+def pull_and_check(line, store, as_of=AS_OF):
+    return expectations.check(line, store, feedback.pull(line, store, as_of=as_of))
+
+
+def table(store, key):
+    return pq.read_table(pa.BufferReader(store.get(key).body))
+
+
+def test_a_sound_batch_passes_whole_and_leaves_the_evidence(line, store):
+    land(store, "a", week())
+    checked = pull_and_check(line, store)
+    assert (checked.accepted_rows, checked.refused, checked.findings) == (200, (), ())
+    assert table(store, checked.accepted_key).drop_columns("release_id").num_rows == 200
+    assert feedback.SOURCE not in table(store, checked.accepted_key).column_names
+    evidence = json.loads(store.get(f"checks/{checked.batch.batch_id}.json").body)
+    assert evidence["rows"]["success"]
+    assert evidence["batch"]["success"]
+    judged = {one["expectation_config"]["type"] for part in ("rows", "batch") for one in evidence[part]["results"]}
+    assert judged >= {
+        "expect_table_columns_to_match_set",
+        "expect_column_values_to_be_of_type",
+        "expect_column_values_to_not_be_null",
+        "expect_column_values_to_be_unique",
+        "expect_column_values_to_be_between",
+        "expect_column_values_to_be_in_set",
+        "expect_column_max_to_be_between",
+        "expect_table_row_count_to_be_between",
+    }
+
+
+BROKEN = [  # column, row, value, what is said of the row
+    ("user_id", 3, None, "user_id must be given"),
+    ("item_id", 13, "", "item_id must have 1 to 256 characters"),
+    ("release_id", 23, "r" * 257, "release_id must have 1 to 256 characters"),
+    ("timestamp", 33, AS_OF + timedelta(minutes=61), "timestamp must lie between 1970 and 60 minutes after the batch"),
+    (
+        "timestamp",
+        43,
+        datetime(1969, 12, 31, tzinfo=UTC),
+        "timestamp must lie between 1970 and 60 minutes after the batch",
+    ),
+    ("value", 53, 1.01, "value must lie between 0 and 1"),
+    ("value", 63, -0.01, "value must lie between 0 and 1"),
+    ("value", 73, None, "value must be given"),
+    ("device", 83, "fridge", "device must be one of phone, desktop"),
+    ("age", 93, 121, "age must lie between 0 and 120"),
+    ("age", 53, -1, "age must lie between 0 and 120"),
+    ("event_id", 104, "e0-0-103", "event_id must not stand for several different events"),
+]
+
+
+def test_rows_that_break_a_critical_expectation_are_quarantined_with_their_reasons_and_the_others_pass(line, store):
+    changes = defaultdict(dict)
+    for column, row, value, _ in BROKEN:
+        changes[column][row] = value
+    events = week(**changes)
+    land(store, "a", events)
+    checked = pull_and_check(line, store)
+
+    [refusal] = checked.refused
+    assert (refusal.source, refusal.rows) == (checked.batch.batch_id, 12)
+    assert "value must lie between 0 and 1: 2 of 200 rows break it" in refusal.reasons
+    quarantined = table(store, refusal.kept_at).to_pylist()
+    expected = defaultdict(set)
+    for _, row, _, reason in BROKEN:
+        expected[events["event_id"][row], events["user_id"][row]].add(reason)
+    expected["e0-0-103", events["user_id"][103]] = {"event_id must not stand for several different events"}
+    assert {(row["event_id"], row["user_id"]): set(row["_reasons"]) for row in quarantined} == expected
+    assert {row["_source"] for row in quarantined} == {"landing/a.jsonl"}
+
+    accepted = table(store, checked.accepted_key)["event_id"].to_pylist()
+    assert sorted(accepted) == sorted(set(events["event_id"]) - {event for event, _ in expected})
+    assert checked.accepted_rows == len(accepted) == 188
+    assert {finding.expectation: finding.rows for finding in checked.findings} == Counter(
+        [reason for _, _, _, reason in BROKEN] + ["event_id must not stand for several different events"]
+    )
+    assert {finding.severity for finding in checked.findings} == {"critical"}
+    [entry] = ledger.read(store, what="refused")
+    assert entry.evidence["rows"] == 12
+
+
+def test_too_many_bad_rows_refuse_the_whole_batch_for_good(line, store):
+    land(store, "a", week(value=dict.fromkeys(range(20), 9)))  # exactly max_bad_row_share
+    assert pull_and_check(line, store).accepted_rows == 180
+    land(store, "a", week(value=dict.fromkeys(range(21), 9)))
+    batch = feedback.pull(line, store, as_of=AS_OF)
+    with pytest.raises(RefusedBatch, match=r"0\.105 of the rows is bad") as refused:
+        expectations.check(line, store, batch)
+    assert refused.value.batch_id == batch.batch_id
+    [refusal] = feedback.quarantined(store)
+    assert refusal.reasons == refused.value.reasons
+    assert table(store, refusal.kept_at).num_rows == refusal.rows == 200
+    assert feedback.events(store) is None
+    with pytest.raises(RefusedBatch) as again:  # a task that is run again
+        expectations.check(line, store, batch)
+    assert again.value.reasons == refused.value.reasons
+    with pytest.raises(NoFeedback):
+        feedback.pull(line, store, as_of=AS_OF)
+
+
+def test_too_few_rows_refuse_the_batch(line, store):
+    contract = line.feedback.model_copy(update={"min_batch_rows": 200})
+    strict = line.model_copy(update={"feedback": contract})
+    land(store, "a", week())
+    assert pull_and_check(strict, store).accepted_rows == 200
+    land(store, "a", week(value={3: 9}))
+    with pytest.raises(RefusedBatch, match="at least 200 rows must be left: found 199"):
+        pull_and_check(strict, store)
+
+
+def test_old_events_are_a_warning(line, store):
+    land(store, "a", week())
+    checked = pull_and_check(line, store, as_of=AS_OF + timedelta(days=14, minutes=1))
+    assert checked.accepted_rows == 200
+    [finding] = checked.findings
+    assert (finding.expectation, finding.severity, finding.rows) == (
+        "the newest event must be at most 14 days older than the batch",
+        "warning",
+        0,
+    )
+
+
+def test_many_items_never_seen_before_are_a_warning_but_not_in_the_first_batch(line, store):
+    land(store, "a", week())
+    first = pull_and_check(line, store)
+    assert first.findings == ()
+    feedback.commit(line, store, first)
+    news = synthetic.events(days=1, events_per_day=20, first_day=9, seed=1)
+    for unknown, warned in ((10, False), (11, True)):
+        news["item_id"] = first_items(store)[:1] * (20 - unknown) + [f"new{n}" for n in range(unknown)]
+        land(store, "b", news)
+        found = [finding.observed for finding in pull_and_check(line, store).findings]
+        assert found == (["found 0.55"] if warned else [])
+
+
+def first_items(store):
+    return feedback.events(store).to_table(["item_id"])["item_id"].to_pylist()
+
+
+def test_a_batch_that_was_committed_is_not_checked_again(line, store):
+    land(store, "a", week())
+    checked = pull_and_check(line, store)
+    feedback.commit(line, store, checked)
+    with pytest.raises(NoFeedback, match="committed already"):
+        expectations.check(line, store, checked.batch)
+
+
+def test_refused_rows_become_final_with_the_commit(line, store):
+    land(store, "a", week(value={3: 9}))
+    checked = pull_and_check(line, store)
+    assert feedback.quarantined(store) == ()
+    feedback.commit(line, store, checked)
+    assert feedback.quarantined(store) == checked.refused
