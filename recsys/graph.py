@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 OPSET = 20
 MAX_BATCH = 65_536
@@ -22,7 +24,7 @@ BLOCKS = 5  # a short run is cut into this many blocks, of which the quietest co
 WARM_UP = 3  # requests before the clock counts: the first ones allocate
 
 
-def to_onnx(network: nn.Module, path: Path) -> Path:
+def to_onnx(network: "nn.Module", path: Path) -> Path:
     """Export a network of `recsys.models` with a free batch dimension, as one file without external data.
 
     The graph has the input `history` int64 [B, L] and the output `scores` float32 [B, N + 1]. The network itself stays
@@ -35,9 +37,11 @@ def to_onnx(network: nn.Module, path: Path) -> Path:
     Returns:
         `path`.
     """
+    import torch  # who serves a graph needs no torch, which takes seconds to import
+
     served = copy.deepcopy(network).cpu().eval()
     history = torch.zeros(2, int(network.history_length), dtype=torch.int64)  # type: ignore[arg-type]
-    with _without_word_of_torchvision(), torch.no_grad():
+    with _quietly(), torch.no_grad():
         program = torch.onnx.export(
             served,
             (history,),
@@ -112,15 +116,21 @@ def _requests(histories: NDArray[np.int64], batch_size: int) -> Iterator[NDArray
 
 
 @contextmanager
-def _without_word_of_torchvision() -> Iterator[None]:
-    """Keep the exporter from warning, at every export, that a package is missing which no network here uses."""
+def _quietly() -> Iterator[None]:
+    """Keep the exporter from telling each of its steps, and from missing a package at every export that none needs."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    talkative = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [each.level for each in talkative]
 
     def speaks_of_other_things(record: logging.LogRecord) -> bool:
         return "torchvision is not installed" not in str(record.msg)
 
     logger.addFilter(speaks_of_other_things)
+    for each in talkative:
+        each.setLevel(logging.WARNING)
     try:
         yield
     finally:
         logger.removeFilter(speaks_of_other_things)
+        for each, level in zip(talkative, levels, strict=True):
+            each.setLevel(level)
