@@ -260,10 +260,20 @@ class FileRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GraphTrial:
+    """What one exported graph of a bundle was worth on the validation windows when it was packaged."""
+
+    graph: str  # the pass that made it: fp32, int8, int8-matmul
+    size_bytes: int
+    ndcg_at_10: float
+    p50_ms: float | None  # at the line's batch size, side by side with the others; None: not timed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """The files that serve a model; they lie under releases/<release_id>/."""
 
-    release_id: str  # hash of the files' hashes
+    release_id: str  # the family and a hash of what the model is and of its files
     candidate_id: str
     dataset_id: str
     family: str
@@ -271,6 +281,8 @@ class Bundle:
     n_items: int
     history_length: int
     serves: str  # the graph that is served, one of `files`
+    serves_because: str  # one sentence
+    graphs: tuple[GraphTrial, ...]  # fp32 first
     files: Mapping[str, FileRef]
     largest_error: float  # between PyTorch and the fp32 graph, relative, on real histories
     by: str
@@ -290,7 +302,7 @@ class Estimate:
 class LatencyResult:
     """Milliseconds of one graph, measured side by side with others."""
 
-    graph: str
+    graph: str  # a file of the bundle
     batch_size: int
     p50_ms: Estimate
     p99_ms: Estimate
@@ -309,8 +321,10 @@ class Scorecard:
     tail_share: float  # share of recommendations outside the head of the catalogue
     cases: int
     users: int
-    size_bytes: int  # of the served graph
-    latency: tuple[LatencyResult, ...]  # the served graph first, then fp32 where it differs
+    finite_share: float  # share of the cases for which every score was a finite number
+    constant_share: float  # share of the cases for which all items scored the same
+    size_bytes: int  # of the served graph; 0 for a reference, which is not packaged
+    latency: tuple[LatencyResult, ...]  # the served graph first, then the bundle's other one; none for a reference
     per_case_key: str  # parquet: user, ndcg, hit, reciprocal_rank per case, the evidence behind the estimates
 
 
@@ -323,6 +337,10 @@ class Comparison:
     references: Mapping[str, Scorecard]  # popularity and Markov on the same holdout, for scale
     ndcg_gain: Estimate  # candidate less incumbent, paired over users
     p99_ratio: Estimate  # candidate over incumbent
+    quantisation_loss: (
+        Estimate | None
+    )  # share of fp32's NDCG@10 that int8 loses, whichever serves; None: there is no int8
+    by: str
     as_of: datetime
 
 

@@ -1,17 +1,31 @@
-"""Give tests every kind of store, empty, and a proxy before the S3 server that loses, cuts and refuses on demand."""
+"""Give tests every kind of store, a proxy that spoils what the S3 server says, and a line with bundles made by hand."""
 
 import http.client
+import json
+import shutil
+import tomllib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Lock, Thread
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+from recsys import bundles, channel, feedback, synthetic
+from recsys import dataset as datasets
+from recsys.records import Bundle, CheckedBatch, Dataset
+from recsys.settings import Line
 from recsys.store import Store, open_store
 from recsys.store.memory import MemoryStore
+
+SHOP = Line.model_validate(tomllib.loads(synthetic.LINE))
 
 
 def a_file_store(request) -> Store:
@@ -166,3 +180,117 @@ def s3_proxy(s3_environment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]
         yield proxy
         proxy.shutdown()
         thread.join()
+
+
+# --- a line with something frozen, and bundles made by hand
+
+
+@pytest.fixture
+def shop_line() -> Line:
+    return SHOP
+
+
+@pytest.fixture(scope="session")
+def frozen_shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
+    """The folder of a store in which three weeks of the made shop are frozen; copied by `shop`."""
+    folder = tmp_path_factory.mktemp("shop")
+    store = open_store(folder.as_uri()).under(SHOP.name)
+    store.put("landing/weeks.jsonl", synthetic.jsonl(synthetic.events(days=21, seed=1)))
+    batch = feedback.pull(SHOP, store, as_of=datetime(2026, 2, 1, tzinfo=UTC))
+    checked = CheckedBatch(
+        batch=batch, accepted_key=batch.events_key, accepted_rows=batch.rows, refused=(), findings=()
+    )
+    return folder, datasets.freeze(SHOP, store, feedback.commit(SHOP, store, checked))
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A line, its part of a store, and a dataset in it; bundles are made by hand, with no training and no export."""
+
+    line: Line
+    store: Store
+    dataset: Dataset
+
+    def bundle(
+        self, table: np.ndarray, vocabulary: Sequence[str], *, name: str = "markov", slow: int = 0, length: int = 2
+    ) -> Bundle:
+        """Keep a bundle whose graph looks the scores up in the row of the newest item.
+
+        Args:
+            table: Scores after each item, the first row after none, shape [N + 1, N + 1].
+            vocabulary: Items of the ids 1..N.
+            name: The family.
+            slow: How many needless products the graph computes.
+            length: L of the graph.
+        """
+        files = {
+            bundles.FP32: lookup_graph(table.astype(np.float32), slow=slow, length=length),
+            bundles.VOCABULARY: json.dumps(list(vocabulary)).encode(),
+        }
+        what = {
+            "family": name,
+            "configuration": {"slow": slow},
+            "dataset_id": self.dataset.dataset_id,
+            "history_length": length,
+            "files": {file: bundles.refer(body) for file, body in files.items()},
+        }
+        made = Bundle(
+            release_id=bundles.identify(**what),
+            candidate_id="by hand",
+            n_items=len(vocabulary),
+            serves=bundles.FP32,
+            serves_because="It is the only graph.",
+            graphs=(),
+            largest_error=0.0,
+            by="tests",
+            as_of=self.dataset.as_of,
+            **what,
+        )
+        return bundles.keep_bundle(self.store, made, files)
+
+    def produce(self, bundle: Bundle) -> None:
+        """Put a bundle into production, whatever is there."""
+        now = channel.current(self.store)
+        expect = now.release_id if now else None
+        channel.move(
+            self.store,
+            to=bundle.release_id,
+            expect=expect,
+            by="tests",
+            reason="by hand",
+            nonce=f"{expect}-{bundle.release_id}",
+        )
+
+
+def lookup_graph(table: np.ndarray, *, slow: int, length: int) -> bytes:
+    """Build `table[history[:, -1]]`, with `slow` products by a matrix that changes nothing."""
+    nodes = [
+        helper.make_node("Gather", ["history", "newest"], ["item"], axis=1),
+        helper.make_node("Gather", ["table", "item"], ["scores" if not slow else "x0"], axis=0),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array(length - 1, np.int64), "newest"),
+        numpy_helper.from_array(table, "table"),
+    ]
+    if slow:
+        weights.append(numpy_helper.from_array(np.eye(len(table), dtype=np.float32), "unit"))
+    for at in range(slow):
+        last = "scores" if at == slow - 1 else f"x{at + 1}"
+        nodes.append(helper.make_node("MatMul", [f"x{at}", "unit"], [last]))
+    graph = helper.make_graph(
+        nodes,
+        "lookup",
+        [helper.make_tensor_value_info("history", TensorProto.INT64, ["batch", length])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", len(table)])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return model.SerializeToString(deterministic=True)
+
+
+@pytest.fixture
+def shop(frozen_shop: tuple[Path, Dataset], tmp_path: Path) -> Shop:
+    """A shop of the test's own, with nothing in production."""
+    folder, dataset = frozen_shop
+    shutil.copytree(folder, tmp_path / "shop")
+    return Shop(SHOP, open_store((tmp_path / "shop").as_uri()).under(SHOP.name), dataset)
