@@ -1,0 +1,217 @@
+"""Decide whether a candidate may replace the incumbent; where the evidence does not decide, the incumbent stays."""
+
+import json
+import logging
+from datetime import UTC, datetime
+
+from recsys import ledger
+from recsys.bundles import INT8, key
+from recsys.errors import NoRelease, NotFound
+from recsys.records import Check, Comparison, Estimate, Outcome, Verdict, dump, load
+from recsys.settings import Line
+from recsys.store import Store
+
+log = logging.getLogger(__name__)
+
+VERDICT = "verdict.json"
+SPARE = 0.5  # a p99 within this share of the budget is quick enough, however much quicker the incumbent is
+
+
+def gate(line: Line, store: Store, comparison: Comparison, *, by: str) -> Verdict:
+    """Judge a comparison by the line's thresholds, and keep the verdict beside the candidate's bundle.
+
+    Args:
+        line: Whose gate and budgets count.
+        store: The line's part of the store.
+        comparison: What was measured.
+        by: Who asks; a person, or `schedule`.
+    """
+    verdict = judge(line, comparison, by=by)
+    store.put(key(verdict.candidate, VERDICT), json.dumps(dump(verdict), indent=1).encode())
+    ledger.append(
+        store,
+        ledger.Entry(at=datetime.now(UTC), what="gated", who=by, why=verdict.because, evidence=dump(verdict)),
+    )
+    log.info("%s: %s", verdict.outcome, verdict.because)
+    return verdict
+
+
+def verdict(store: Store, release_id: str) -> Verdict:
+    """Give the newest verdict on a bundle.
+
+    Raises:
+        NoRelease: The bundle has not been judged.
+    """
+    try:
+        body = store.get(key(release_id, VERDICT)).body
+    except NotFound as error:
+        raise NoRelease(f"{release_id!r} must have been judged, but there is no verdict on it.") from error
+    return load(Verdict, json.loads(body))
+
+
+def judge(line: Line, comparison: Comparison, *, by: str) -> Verdict:
+    """Put every check of the line to a comparison.
+
+    One failed check fails the candidate; else one inconclusive check leaves it undecided; only all passed lets it
+    through.
+    """
+    checks = (
+        _novelty(comparison),
+        _sanity(comparison),
+        _quality(line, comparison),
+        _p99(line, comparison),
+        _p99_ratio(line, comparison),
+        _size(line, comparison),
+        _quantisation(line, comparison),
+    )
+    outcomes = {check.outcome for check in checks}
+    outcome = next(o for o in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if o in outcomes)
+    return Verdict(
+        candidate=comparison.candidate.release_id,
+        incumbent=comparison.incumbent.release_id,
+        outcome=outcome,
+        checks=checks,
+        because=_because(comparison, outcome, checks),
+        by=by,
+        as_of=comparison.as_of,
+    )
+
+
+def _novelty(comparison: Comparison) -> Check:
+    """There is something to release: the same model packaged again is the same release."""
+    same = comparison.candidate.release_id == comparison.incumbent.release_id
+    return Check(
+        name="novelty",
+        outcome=Outcome.FAIL if same else Outcome.PASS,
+        because=f"The candidate is {'the' if same else 'another than the'} release in production.",
+    )
+
+
+def _sanity(comparison: Comparison) -> Check:
+    """Scores are numbers that tell items apart: without that nothing else means anything."""
+    finite, constant = comparison.candidate.finite_share, comparison.candidate.constant_share
+    return Check(
+        name="sanity",
+        outcome=Outcome.PASS if finite == 1 and constant == 0 else Outcome.FAIL,
+        because=(
+            f"Scores are finite in {finite:.2%} of the cases, which must be all, and all alike in {constant:.2%}, "
+            "which must be none."
+        ),
+        evidence={"finite_share": finite, "constant_share": constant},
+    )
+
+
+def _quality(line: Line, comparison: Comparison) -> Check:
+    """The whole interval of the gain lies above the margin (superiority), or wholly at or below it."""
+    gain, margin = comparison.ndcg_gain, line.gate.min_ndcg_gain
+    if gain.low > margin:
+        outcome = Outcome.PASS
+    elif gain.high <= margin:
+        outcome = Outcome.FAIL
+    else:
+        outcome = Outcome.INCONCLUSIVE
+    return Check(
+        name="quality",
+        outcome=outcome,
+        because=(
+            f"NDCG@10 changes by {_signed(gain)} from {comparison.incumbent.ndcg_at_10.value:.4f}, and the interval "
+            f"must lie above {margin:+.4f}."
+        ),
+        evidence=_evidence(gain, margin),
+    )
+
+
+def _p99(line: Line, comparison: Comparison) -> Check:
+    found, budget = comparison.candidate.latency[0], line.budgets.p99_ms
+    return Check(
+        name="p99",
+        outcome=_within(found.p99_ms, budget),
+        because=f"p99 is {_interval(found.p99_ms)} ms at batch {found.batch_size}, and the budget is {budget:g} ms.",
+        evidence=_evidence(found.p99_ms, budget),
+    )
+
+
+def _p99_ratio(line: Line, comparison: Comparison) -> Check:
+    """The candidate is not many times slower than the incumbent, unless it is far within the budget anyway.
+
+    Without the exemption nothing could follow a baseline that only looks up a list.
+    """
+    ratio, limit = comparison.p99_ratio, line.gate.max_p99_ratio
+    p99, spare = comparison.candidate.latency[0].p99_ms, SPARE * line.budgets.p99_ms
+    exempt = p99.high <= spare
+    because = f"p99 is {_interval(ratio)} times the incumbent's, and {limit:g} times is allowed"
+    if exempt:
+        because += f"; at {p99.high:.3g} ms or less it is within {spare:g} ms, where the ratio does not count"
+    return Check(
+        name="p99_ratio",
+        outcome=Outcome.PASS if exempt else _within(ratio, limit),
+        because=f"{because}.",
+        evidence=_evidence(ratio, limit),
+    )
+
+
+def _size(line: Line, comparison: Comparison) -> Check:
+    size_mib, budget = comparison.candidate.size_bytes / 2**20, line.budgets.size_mib
+    return Check(
+        name="size",
+        outcome=Outcome.PASS if size_mib <= budget else Outcome.FAIL,
+        because=f"The served graph has {size_mib:.2f} MiB, and the budget is {budget:g} MiB.",
+        evidence={"value": size_mib, "limit": budget},
+    )
+
+
+def _quantisation(line: Line, comparison: Comparison) -> Check:
+    """Quantisation, where int8 serves, has not cost more than the line allows.
+
+    A point within the limit passes although the interval reaches beyond: that the served graph is good enough is what
+    the quality check proves, and this one only looks for harm.
+    """
+    loss, limit = comparison.quantisation_loss, line.gate.max_quantisation_loss
+    if loss is None or comparison.candidate.latency[0].graph != INT8:
+        return Check(
+            name="quantisation", outcome=Outcome.PASS, because="fp32 serves, so quantisation has cost nothing."
+        )
+    return Check(
+        name="quantisation",
+        outcome=Outcome.PASS if loss.value <= limit else _within(loss, limit),
+        because=(
+            f"int8 costs {loss.value:.2%} [{loss.low:.2%}, {loss.high:.2%}] of fp32's NDCG@10, "
+            f"and {limit:.2%} is allowed."
+        ),
+        evidence=_evidence(loss, limit),
+    )
+
+
+def _within(found: Estimate, limit: float) -> Outcome:
+    """Say whether the whole interval is within the limit, wholly beyond, or neither."""
+    if found.high <= limit:
+        return Outcome.PASS
+    return Outcome.FAIL if found.low > limit else Outcome.INCONCLUSIVE
+
+
+def _because(comparison: Comparison, outcome: Outcome, checks: tuple[Check, ...]) -> str:
+    """Say in one sentence why."""
+    candidate, incumbent = comparison.candidate, comparison.incumbent
+    if outcome is Outcome.PASS:
+        return (
+            f"{candidate.release_id} may replace {incumbent.release_id}: NDCG@10 changes by "
+            f"{_signed(comparison.ndcg_gain)}, p99 is {_interval(candidate.latency[0].p99_ms)} ms, "
+            "and every budget is kept."
+        )
+    said = {Outcome.FAIL: "fails", Outcome.INCONCLUSIVE: "does not show"}[outcome]
+    deciding = [check for check in checks if check.outcome is outcome]
+    names = " and ".join(check.name for check in deciding)
+    reasons = " ".join(check.because for check in deciding)
+    return f"{candidate.release_id} {said} {names}, so {incumbent.release_id} stays: {reasons}"
+
+
+def _evidence(found: Estimate, limit: float) -> dict[str, float]:
+    return {"value": found.value, "low": found.low, "high": found.high, "limit": limit}
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+
+
+def _signed(found: Estimate) -> str:
+    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"

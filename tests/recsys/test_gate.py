@@ -1,0 +1,160 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from recsys import ledger
+from recsys.bundles import FP32, INT8
+from recsys.errors import NoRelease
+from recsys.gate import gate, judge, verdict
+from recsys.records import Comparison, Estimate, LatencyResult, Outcome, Scorecard
+from recsys.settings import Budgets, Gate
+from recsys.store.memory import MemoryStore
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+
+
+def around(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value=value, low=low, high=high)
+
+
+def latency(graph: str, low: float, high: float) -> LatencyResult:
+    return LatencyResult(graph=graph, batch_size=1, p50_ms=around(1.0, 0.9, 1.1), p99_ms=around(low, low, high))
+
+
+CANDIDATE = Scorecard(
+    release_id="candidate",
+    dataset_id="d",
+    ndcg_at_10=around(0.11, 0.10, 0.12),
+    recall_at_10=around(0.2, 0.1, 0.3),
+    mrr=around(0.1, 0.0, 0.2),
+    coverage=0.5,
+    tail_share=0.5,
+    cases=100,
+    users=50,
+    finite_share=1.0,
+    constant_share=0.0,
+    size_bytes=2**20,
+    latency=(latency(FP32, 2.0, 3.0),),
+    per_case_key="k",
+)
+GOOD = Comparison(
+    candidate=CANDIDATE,
+    incumbent=replace(CANDIDATE, release_id="incumbent"),
+    references={},
+    ndcg_gain=around(0.01, 0.004, 0.016),
+    p99_ratio=around(1.2, 1.1, 1.3),
+    quantisation_loss=None,
+    by="tests",
+    as_of=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+def line(shop_line):
+    """p99 within 8 ms, 8 MiB, a gain above 0.002, at most twice the incumbent's p99, at most 2 % for int8."""
+    return shop_line.model_copy(
+        update={
+            "budgets": Budgets(p99_ms=8.0, size_mib=8.0),
+            "gate": Gate(min_ndcg_gain=0.002, max_p99_ratio=2.0, max_quantisation_loss=0.02),
+        }
+    )
+
+
+def served(**changes) -> Comparison:
+    return replace(GOOD, candidate=replace(CANDIDATE, **changes))
+
+
+def with_ratio(low: float, high: float, p99_high: float = 7.0) -> Comparison:
+    return replace(served(latency=(latency(FP32, 5.0, p99_high),)), p99_ratio=around(low, low, high))
+
+
+def with_loss(value: float, low: float, high: float, graph: str = INT8) -> Comparison:
+    return replace(served(latency=(latency(graph, 2.0, 3.0),)), quantisation_loss=around(value, low, high))
+
+
+@pytest.mark.parametrize(
+    ("comparison", "check", "outcome"),
+    [
+        (GOOD, "novelty", PASS),
+        (served(release_id="incumbent"), "novelty", FAIL),
+        (GOOD, "sanity", PASS),
+        (served(finite_share=0.99), "sanity", FAIL),
+        (served(constant_share=0.01), "sanity", FAIL),
+        # The gain must be shown to lie above 0.002: not by its value, by its whole interval.
+        (GOOD, "quality", PASS),
+        (replace(GOOD, ndcg_gain=around(0.010, 0.002, 0.018)), "quality", INCONCLUSIVE),
+        (replace(GOOD, ndcg_gain=around(0.010, -0.010, 0.030)), "quality", INCONCLUSIVE),
+        (replace(GOOD, ndcg_gain=around(0.001, 0.000, 0.002)), "quality", FAIL),
+        (replace(GOOD, ndcg_gain=around(-0.01, -0.02, -0.001)), "quality", FAIL),
+        (replace(GOOD, ndcg_gain=around(float("nan"), float("nan"), float("nan"))), "quality", INCONCLUSIVE),
+        (served(latency=(latency(FP32, 7.0, 8.0),)), "p99", PASS),
+        (served(latency=(latency(FP32, 7.0, 8.1),)), "p99", INCONCLUSIVE),
+        (served(latency=(latency(FP32, 8.1, 9.0),)), "p99", FAIL),
+        (with_ratio(1.5, 2.0), "p99_ratio", PASS),
+        (with_ratio(1.5, 2.1), "p99_ratio", INCONCLUSIVE),
+        (with_ratio(2.1, 2.5), "p99_ratio", FAIL),
+        # However quick the incumbent is, a p99 that surely is within half of the budget of 8 ms is quick enough.
+        (with_ratio(90.0, 110.0, p99_high=4.0), "p99_ratio", PASS),
+        (with_ratio(90.0, 110.0, p99_high=4.1), "p99_ratio", FAIL),
+        (served(size_bytes=8 * 2**20), "size", PASS),
+        (served(size_bytes=8 * 2**20 + 1), "size", FAIL),
+        (GOOD, "quantisation", PASS),
+        (with_loss(0.02, -0.01, 0.05), "quantisation", PASS),
+        (with_loss(0.03, 0.01, 0.05), "quantisation", INCONCLUSIVE),
+        (with_loss(0.05, 0.03, 0.07), "quantisation", FAIL),
+        (with_loss(0.05, 0.03, 0.07, graph=FP32), "quantisation", PASS),  # what does not serve does no harm
+    ],
+)
+def test_each_check_follows_its_threshold(line, comparison, check, outcome):
+    [found] = [each for each in judge(line, comparison, by="tests").checks if each.name == check]
+    assert found.outcome is outcome
+    assert found.because.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("comparison", "outcome"),
+    [
+        (GOOD, PASS),
+        (served(size_bytes=9 * 2**20), FAIL),
+        (replace(GOOD, ndcg_gain=around(0.01, 0.0, 0.02)), INCONCLUSIVE),
+        (replace(served(size_bytes=9 * 2**20), ndcg_gain=around(0.01, 0.0, 0.02)), FAIL),
+        (replace(served(latency=(latency(FP32, 7.0, 9.0),)), ndcg_gain=around(0.01, 0.0, 0.02)), INCONCLUSIVE),
+    ],
+)
+def test_one_failure_fails_and_one_doubt_leaves_the_incumbent(line, comparison, outcome):
+    found = judge(line, comparison, by="tests")
+    assert found.outcome is outcome
+    assert (found.candidate, found.incumbent, found.by) == ("candidate", "incumbent", "tests")
+
+
+def test_the_sentence_names_what_decided_with_its_numbers(line):
+    passed = judge(line, GOOD, by="tests").because
+    assert passed == (
+        "candidate may replace incumbent: NDCG@10 changes by +0.0100 [+0.0040, +0.0160], p99 is 2 [2, 3] ms, "
+        "and every budget is kept."
+    )
+    failed = judge(
+        line,
+        replace(served(size_bytes=9 * 2**20, latency=(latency(FP32, 9, 10),)), p99_ratio=around(1, 1, 1)),
+        by="x",
+    ).because
+    assert failed == (
+        "candidate fails p99 and size, so incumbent stays: p99 is 9 [9, 10] ms at batch 1, and the budget is 8 ms. "
+        "The served graph has 9.00 MiB, and the budget is 8 MiB."
+    )
+    undecided = judge(line, replace(GOOD, ndcg_gain=around(0.01, 0.0, 0.02)), by="tests").because
+    assert undecided.startswith("candidate does not show quality, so incumbent stays: NDCG@10 changes by +0.0100 [")
+
+
+def test_the_verdict_lies_beside_the_bundle_and_in_the_ledger(line):
+    store = MemoryStore()
+    with pytest.raises(NoRelease):
+        verdict(store, "candidate")
+    found = gate(line, store, GOOD, by="somebody")
+    assert verdict(store, "candidate") == found
+    assert json.loads(store.get("releases/candidate/verdict.json").body)["outcome"] == "pass"
+    [entry] = ledger.read(store)
+    assert (entry.what, entry.who, entry.why) == ("gated", "somebody", found.because)
+    assert entry.evidence["checks"][2]["evidence"] == {"value": 0.01, "low": 0.004, "high": 0.016, "limit": 0.002}
