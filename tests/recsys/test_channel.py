@@ -1,4 +1,6 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -9,6 +11,7 @@ import pytest
 from recsys import channel
 from recsys.channel import Pointer
 from recsys.errors import BadObject, LostRace
+from recsys.records import dump
 from recsys.store import open_store
 from recsys.store.memory import MemoryStore
 
@@ -87,12 +90,13 @@ def test_a_rollback_never_leads_to_what_was_rolled_back(path, previous):
 
 
 def test_the_channel_forgets_its_oldest_moves_but_never_its_generation():
-    store, named = MemoryStore(), None
-    for number in range(channel.MOVES_REMEMBERED + 5):
-        named = move(store, to=str(number), expect=named, nonce=str(number)).release_id
-    found = channel.history(store)
-    assert [pointer.generation for pointer in found] == list(range(6, channel.MOVES_REMEMBERED + 6))
-    assert channel.current(store).release_id == str(channel.MOVES_REMEMBERED + 4)
+    store, full = MemoryStore(), channel.MOVES_REMEMBERED
+    template = move(MemoryStore(), to="0", expect=None, nonce="0")
+    moves = [replace(template, release_id=str(n), generation=n, nonce=str(n)) for n in range(1, full + 1)]
+    store.put(channel.KEY, json.dumps({"moves": [dump(pointer) for pointer in moves]}).encode())
+    newest = [move(store, to=f"new{n}", expect=named, nonce=f"new{n}") for n, named in ((1, str(full)), (2, "new1"))]
+    assert [pointer.generation for pointer in newest] == [full + 1, full + 2]
+    assert channel.history(store) == (*moves[2:], *newest)
 
 
 def test_of_several_movers_at_once_one_wins(store):
