@@ -215,7 +215,7 @@ def rollback(
 @app.command()
 def status(line: LineName = None, *, as_json: AsJson = False) -> None:
     """Say what is in production and what the loop last did."""
-    from retune.status import look
+    from retune.status import look, rows
 
     for site in _sites(line):
         found = look(site)
@@ -223,7 +223,7 @@ def status(line: LineName = None, *, as_json: AsJson = False) -> None:
             as_json,
             {"line": site.line.name, **found},
             site.line.name,
-            _table(("", ""), [(key.replace("_", " "), _brief(value)) for key, value in found.items()]),
+            _table(("", ""), rows(found)),
         )
 
 
@@ -369,10 +369,6 @@ def _plain(cell: str) -> str:
     from rich.markup import escape
 
     return escape(cell)
-
-
-def _brief(value: object) -> str:
-    return json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -81,7 +81,12 @@ def run(folder: Path, *, tell: Callable[[str], None]) -> dict[str, Any]:
     weeks = replay.weeks(folder.parent / "data")
     site = stages.site(LINE)
     tell(f"{len(weeks)} weeks of MovieLens are at hand; starting Airflow in {folder / 'airflow'}.")
-    with Supervisor(home=folder / "airflow", dags=_project() / "dags", plugins=_project() / "plugins") as airflow:
+    with Supervisor(
+        home=folder / "airflow",
+        dags=_project() / "dags",
+        plugins=_project() / "plugins",
+        preload=stages.HEAVY_MODULES,
+    ) as airflow:
         tell(f"Airflow answers at {airflow.url} after {time.monotonic() - began:.0f} s.")
         with airflow.client as client:
             loop = Loop(client)
@@ -150,10 +155,10 @@ class Loop:
 def _write_down(
     site: stages.Site, folder: Path, *, started: datetime, seconds: float, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    from retune import report, story
+    from retune import report
 
-    told = story.tell(site.line, site.store, started=started)
-    summary = story.summary(told) | {
+    told = report.tell(site.line, site.store, started=started)
+    summary = report.summary(told) | {
         "seconds": round(seconds, 1),
         "tracebacks": _tracebacks(folder / "airflow" / "logs"),
     }

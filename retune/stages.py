@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 SEARCH_STAGES = ("screen", "refine", "confirm")
 
+HEAVY_MODULES = ("torch", "torch.onnx", "onnxscript", "optuna", "great_expectations", "evidently")
+"""What stages import that takes seconds; a process that forks its workers may import it once for all of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:

@@ -30,3 +30,30 @@ def look(site: stages.Site) -> dict[str, Any]:
             for entry in ledger.read(site.store)
         },
     }
+
+
+def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say in short lines what `look` found: what it is about, and what was found."""
+    said = [("production", _production(found["production"])), ("dataset", _dataset(found["dataset"]))]
+    said.append(("datasets", f"{found['cache']['misses']} frozen, {found['cache']['hits']} asked for again"))
+    said += [("refused", f"{each['source']}: {'; '.join(each['reasons'])}") for each in found["refused"]]
+    said += [(f"last {what}", f"{last['at'][:19]}  {last['why']}") for what, last in found["last"].items()]
+    return said
+
+
+def _production(release: dict[str, Any] | None) -> str:
+    if release is None:
+        return "nothing yet: run `retune feedback` when enough has landed"
+    return (
+        f"{release['release_id']}, generation {release['generation']} since {release['at'][:19]}: {release['reason']}"
+    )
+
+
+def _dataset(dataset: dict[str, Any] | None) -> str:
+    if dataset is None:
+        return "none yet"
+    train, holdout = dataset["train"], dataset["holdout"]
+    return (
+        f"{dataset['dataset_id']}: {train['events']:,} events to learn from since {train['begins'][:10]}, "
+        f"{holdout['events']:,} in the holdout until {holdout['ends'][:10]}, {dataset['n_items']:,} items"
+    )

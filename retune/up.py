@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recsys.settings import lines_folder, read_lines, store_url, studies_url
+from retune.stages import HEAVY_MODULES
 from retune.supervisor import Supervisor
 from retune.supervisor import down as end
 
@@ -26,7 +27,9 @@ def up(*, home: Path | None, port: int | None, tell: Callable[[str], None]) -> N
     """
     lines = read_lines(lines_folder())
     os.environ.update(RETUNE_STORE=store_url(), RETUNE_STUDIES=studies_url(), RETUNE_LINES=str(lines_folder()))
-    with Supervisor(home=_home(home), dags=PROJECT / "dags", plugins=PROJECT / "plugins", port=port) as airflow:
+    with Supervisor(
+        home=_home(home), dags=PROJECT / "dags", plugins=PROJECT / "plugins", port=port, preload=HEAVY_MODULES
+    ) as airflow:
         tell(f"Airflow answers at {airflow.url} after {airflow.seconds_to_page:.0f} s.")
         tell(f"Log in as {airflow.login} with the password {airflow.password}")
         tell(f"Lines: {', '.join(line.name for line in lines)}. Objects: {store_url()}. Logs: {airflow.logs}.")
