@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from recsys.models import markov, popularity, sasrec, two_tower
+from recsys.models import hybrid, markov, popularity, sasrec, two_tower
 from recsys.models.network import TRAINING, Configuration, Family, Network, TorchScorer, Value
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -14,6 +14,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             markov.FAMILY,
             two_tower.FAMILY,
             sasrec.FAMILY,
+            hybrid.FAMILY,
         )
     }
 )

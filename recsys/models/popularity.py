@@ -20,19 +20,16 @@ class Popularity(nn.Module):
 
     def __init__(self, *, n_items: int, half_life_days: float) -> None:
         super().__init__()
-        if half_life_days < 0:
-            raise ValueError(f"half_life_days must be 0, for no decay, or more but got {half_life_days}.")
+        if half_life_days <= 0:
+            raise ValueError(f"half_life_days of popularity must be positive but is {half_life_days}.")
         self.n_items = n_items
         self.half_life_days = half_life_days
         self.register_buffer("counts", torch.zeros(n_items + 1))
 
     def prepare(self, train: Sequences, seed: int) -> None:
         """Count `train`; an interaction loses half its weight every `half_life_days` before the newest one."""
-        weights = None
-        if self.half_life_days and train.n_events:
-            age_days = (train.times.max() - train.times) / MICROSECONDS_A_DAY
-            weights = np.exp2(-age_days / self.half_life_days)
-        counts = np.bincount(train.items, weights, minlength=self.n_items + 1)
+        age_days = (train.times.max(initial=0) - train.times) / MICROSECONDS_A_DAY
+        counts = np.bincount(train.items, np.exp2(-age_days / self.half_life_days), minlength=self.n_items + 1)
         counts[0] = 0
         self.counts.copy_(torch.from_numpy(counts))
 
@@ -52,6 +49,6 @@ class Popularity(nn.Module):
 FAMILY = Family(
     name="popularity",
     network=Popularity,
-    defaults={"epochs": 0, "half_life_days": 0.0},
-    space={"half_life_days": FloatDistribution(1.0, 1000.0, log=True)},
+    defaults={"epochs": 0, "half_life_days": 365.0},
+    space={"half_life_days": FloatDistribution(7.0, 3650.0, log=True)},
 )

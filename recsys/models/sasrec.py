@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor, nn
 
+from recsys.models.dropout import Dropout
 from recsys.models.network import Family
 from recsys.models.softmax import log_popularity, softmax_loss
 from recsys.sequences import Sequences
@@ -42,7 +43,7 @@ class SASRec(nn.Module):
         self.n_items, self.history_length, self.negatives = n_items, history_length, negatives
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)
         self.bias = nn.Parameter(torch.zeros(n_items + 1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, history_length, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
@@ -93,8 +94,8 @@ class Block(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.distance = nn.Parameter(torch.zeros(heads, history_length))  # [heads, how many items ago]
         self.feed_norm = nn.LayerNorm(dim)
-        self.feed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * dim, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.feed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), Dropout(dropout), nn.Linear(4 * dim, dim))
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, padding: Tensor, *, newest: bool = False) -> Tensor:
         """Mix each position with those before it.
@@ -124,7 +125,7 @@ class Block(nn.Module):
         # A position may always read itself: without that, a row of padding would divide by zero.
         hidden = (ago < 0) | (padding[:, None, None, :] & (ago != 0))  # [B, 1, Q, L]
         logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + self.distance[:, ago.clamp(min=0)]
-        weights = self.dropout(torch.softmax(logits.masked_fill(hidden, -torch.inf), -1))
+        weights = torch.softmax(logits.masked_fill(hidden, -torch.inf), -1)
         mixed: Tensor = self.out((weights @ value).transpose(1, 2).flatten(2))
         return mixed
 
@@ -137,21 +138,21 @@ FAMILY = Family(
     name="sasrec",
     network=SASRec,
     defaults={
-        "epochs": 30,
-        "lr": 2e-3,
-        "batch_size": 2048,
+        "epochs": 20,
+        "lr": 4e-3,
+        "batch_size": 512,
         "weight_decay": 0.01,
         "dim": 64,
-        "layers": 2,
+        "layers": 1,
         "heads": 2,
         "history_length": 50,
-        "dropout": 0.2,
-        "negatives": 512,
+        "dropout": 0.3,
+        "negatives": 0,
     },
     space={
-        "epochs": IntDistribution(10, 60, log=True),
-        "lr": FloatDistribution(3e-4, 1e-2, log=True),
-        "weight_decay": FloatDistribution(1e-4, 0.3, log=True),
+        "epochs": IntDistribution(10, 40, log=True),
+        "lr": FloatDistribution(1e-3, 1e-2, log=True),
+        "weight_decay": FloatDistribution(1e-3, 0.3, log=True),
         "dim": CategoricalDistribution([32, 64, 128]),
         "layers": IntDistribution(1, 3),
         "heads": CategoricalDistribution([1, 2, 4]),

@@ -5,6 +5,7 @@ import torch.nn.functional as F  # noqa: N812
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor, nn
 
+from recsys.models.dropout import Dropout
 from recsys.models.network import Family
 from recsys.models.softmax import log_popularity, softmax_loss
 from recsys.sequences import Sequences
@@ -31,9 +32,9 @@ class TwoTower(nn.Module):
         self.gate = nn.Linear(dim, 1)
         self.recency = nn.Parameter(torch.zeros(history_length))  # by distance: [0] is the newest item
         self.user = nn.Sequential(
-            nn.Linear(2 * dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.LayerNorm(dim)
+            nn.Linear(2 * dim, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, dim), nn.LayerNorm(dim)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def prepare(self, train: Sequences, seed: int) -> None:
         """Draw fresh weights; the items' biases start at their log popularity, the recency at a gentle decay."""
@@ -81,20 +82,20 @@ FAMILY = Family(
     name="two_tower",
     network=TwoTower,
     defaults={
-        "epochs": 30,
-        "lr": 3e-3,
-        "batch_size": 2048,
+        "epochs": 20,
+        "lr": 4e-3,
+        "batch_size": 512,
         "weight_decay": 0.01,
         "dim": 64,
         "hidden": 128,
         "history_length": 50,
         "dropout": 0.3,
-        "negatives": 512,
+        "negatives": 0,
     },
     space={
-        "epochs": IntDistribution(10, 60, log=True),
-        "lr": FloatDistribution(5e-4, 1e-2, log=True),
-        "weight_decay": FloatDistribution(1e-4, 0.3, log=True),
+        "epochs": IntDistribution(10, 40, log=True),
+        "lr": FloatDistribution(1e-3, 1e-2, log=True),
+        "weight_decay": FloatDistribution(1e-3, 0.3, log=True),
         "dim": CategoricalDistribution([32, 64, 128]),
         "hidden": CategoricalDistribution([64, 128, 256]),
         "history_length": CategoricalDistribution([20, 50, 100]),
