@@ -1,4 +1,4 @@
-"""Give tests a real S3 server on 127.0.0.1.
+"""Give tests an Airflow of their own, and a real S3 server on 127.0.0.1.
 
 `s3_url` is an empty prefix of its own in a shared bucket, with the `AWS_*` environment set to reach it: what most tests
 want. `s3_bucket` is an empty bucket of its own, which costs 0.2 s. Both start `s3_server` once per run.
@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,9 +22,22 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+PROJECT = Path(__file__).parents[1]
 SHARED_BUCKET = "shared"
 
 _number = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Point Airflow, which reads its settings when it is imported, at an empty folder and at this project."""
+    home = tempfile.mkdtemp(prefix="retune-airflow-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    os.environ.update(
+        AIRFLOW_HOME=home,
+        AIRFLOW__CORE__DAGS_FOLDER=str(PROJECT / "dags"),
+        AIRFLOW__CORE__PLUGINS_FOLDER=str(PROJECT / "plugins"),
+        AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,24 @@
+"""Decide, search, choose.
+
+Decides between nothing, a refit of one configuration and a search for a better one. A search runs in three stages,
+each on as many workers as the line says, in the pool and queue `gpu`. Its event on the asset *candidate* wakes the
+DAG *promote*.
+
+To search although nothing drifted, start a run with `{"action": "retune", "reason": "..."}`; to train one
+configuration, with `{"action": "refit", "family": "...", "configuration": {...}, "reason": "..."}`.
+"""
+
+from airflow.sdk import chain
+
+from retune_airflow import assets, loops, params, tasks
+from retune_airflow.lines import good_lines
+
+for line in good_lines():
+    schedule = loops.after_or_at(assets.drift(line.name), line.schedule.retune)
+    with loops.loop(line, "retune", schedule=schedule, params=params.RETUNE, doc=__doc__):
+        plan = tasks.decide(line.name)
+        opened = tasks.open_search(line.name, plan).as_setup()
+        searched = tasks.search(line.name, plan)
+        closed = tasks.close_search(line.name, plan).as_teardown(setups=opened)  # type: ignore[arg-type]  # it takes it
+        chosen = tasks.choose.override(outlets=[assets.candidate(line.name)])(line.name, plan)
+        chain(opened, *searched, closed, chosen)

@@ -1,0 +1,1 @@
+"""Run the stages of every line under Airflow: assets, tasks, policies and the console."""

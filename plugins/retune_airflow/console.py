@@ -1,0 +1,81 @@
+"""Show people what is in production on every line, what the loop last decided, and why."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader
+
+from recsys.errors import LineError, NotFound, RecsysError
+from recsys.settings import Line
+from retune import stages
+from retune_airflow.lines import check_lines, good_lines
+
+log = logging.getLogger(__name__)
+
+DAGS = ("feedback", "drift", "retune", "promote", "rollback")
+SHOWN_DAYS = 90
+SHOWN_ENTRIES = 25
+
+app = FastAPI(title="Retune", docs_url=None, redoc_url=None, openapi_url=None)
+
+_pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+
+
+@app.get("/")
+def overview(user: GetUserDep) -> HTMLResponse:
+    """Show the lines whose DAGs the user may read."""
+    lines = [_card(line) for line in good_lines() if _may_read(user, line.name)]
+    page = _pages.get_template("console.html.j2").render(lines=lines, wrong=_wrong_lines(), dags=DAGS)
+    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+
+
+@app.get("/{name}/drift/{dataset_id}")
+def drift(name: str, dataset_id: str, user: GetUserDep) -> HTMLResponse:
+    """Show the drift report of a dataset, with Evidently's scripts shut off from Airflow's pages and cookies."""
+    if not _may_read(user, name):
+        raise HTTPException(403, "Forbidden")
+    try:
+        body = stages.site(name).store.get(f"drift/{dataset_id}/report.html").body
+    except (LineError, NotFound, ValueError) as error:
+        raise HTTPException(404, f"There is no drift report of {name} for {dataset_id}.") from error
+    return HTMLResponse(body, headers={"Content-Security-Policy": "sandbox allow-scripts"})
+
+
+def _may_read(user: BaseUser, line: str) -> bool:
+    """Whether the user may read the line's DAGs, as told by the first of them."""
+    details = DagDetails(id=f"{DAGS[0]}_{line}")
+    return bool(get_auth_manager().is_authorized_dag(method="GET", details=details, user=user))
+
+
+def _card(line: Line) -> dict[str, Any]:
+    """Gather what the page shows of a line; that its store does not answer is one of these things."""
+    from recsys import ledger, release
+
+    card: dict[str, Any] = {"line": line, "production": None, "entries": [], "last": {}, "error": ""}
+    try:
+        site = stages.site(line.name)
+        entries = ledger.read(site.store, since=datetime.now(UTC) - timedelta(days=SHOWN_DAYS))
+        card["production"] = release.current(site.store)
+    except (RecsysError, OSError) as error:
+        log.warning("The console cannot show %s: %s", line.name, error)
+        card["error"] = str(error)
+        return card
+    card["entries"] = entries[: -SHOWN_ENTRIES - 1 : -1]
+    card["last"] = {entry.what: entry for entry in entries}
+    return card
+
+
+def _wrong_lines() -> str:
+    try:
+        check_lines()
+    except LineError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,61 @@
+"""Declare what a person may ask of a run; Airflow shows it as a form and refuses what does not fit."""
+
+from typing import Any
+
+from airflow.sdk import Param
+
+from recsys.records import Action
+
+_MOMENT = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?$"
+_WHY = "Why this run is started by hand. The ledger keeps it."
+
+
+def _optional(kind: str, title: str, description: str, **rules: Any) -> Param:  # noqa: ANN401 - of JSON Schema
+    return Param(None, type=["null", kind], title=title, description=description, **rules)
+
+
+_REASON = _optional("string", "Reason", f"{_WHY} Runs that nobody starts need none.", maxLength=500)
+
+FEEDBACK = {
+    "reason": _REASON,
+    "as_of": _optional(
+        "string",
+        "Moment",
+        "The moment to act for, ISO 8601; freshness counts from it. Empty: now.",
+        format="date-time",  # lets Airflow show a calendar; the pattern is what refuses
+        pattern=_MOMENT,
+    ),
+}
+
+DRIFT = {
+    "reason": _REASON,
+    "dataset_id": _optional("string", "Dataset", "The dataset to judge. Empty: the newest.", minLength=1),
+}
+
+RETUNE = {
+    "reason": _REASON,
+    "dataset_id": _optional("string", "Dataset", "The dataset to learn from. Empty: the newest.", minLength=1),
+    "action": _optional(
+        "string",
+        "Action",
+        "refit trains one configuration again, retune searches for a better one. Empty: the loop decides.",
+        enum=[None, *Action],
+    ),
+    "family": _optional("string", "Family", "Of the configuration to refit. Empty: the incumbent's.", minLength=1),
+    "configuration": _optional("object", "Configuration", "What to refit, as JSON. Empty: the incumbent's."),
+    "budget_s": _optional(
+        "number", "Budget, seconds", "How long the search may take. Empty: the line's.", exclusiveMinimum=0
+    ),
+}
+
+PROMOTE = {
+    "reason": _REASON,
+    "plan_id": _optional("string", "Plan", "The plan whose candidate is judged. Empty: the newest.", minLength=1),
+}
+
+ROLLBACK = {
+    "reason": Param(type="string", minLength=3, maxLength=500, title="Reason", description=_WHY),
+    "to": _optional(
+        "string", "Release", "The release to go back to. Empty: the one before the present one.", minLength=1
+    ),
+}

@@ -1,0 +1,247 @@
+"""Make a task of every stage: read what it needs from the run, call the stage, hand its record on as JSON.
+
+`retune.stages` imports what is heavy where a stage begins, so the files that build DAGs stay quick to read.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.sdk import TaskGroup, TriggerRule, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from recsys.errors import Held, NoFeedback
+from recsys.records import (
+    Action,
+    Batch,
+    Bundle,
+    Candidate,
+    CheckedBatch,
+    Comparison,
+    Dataset,
+    Plan,
+    Release,
+    TableVersion,
+    Verdict,
+    dump,
+    load,
+)
+from retune import stages
+from retune_airflow import assets, runs
+
+Json = Any
+"""A record as JSON; while a DAG is built, the promise of one."""
+
+
+@contextmanager
+def _skipped(*nothing_to_do: type[Exception]) -> Iterator[None]:
+    """Turn an answer that is no failure into a skipped task, with its reason."""
+    try:
+        yield
+    except nothing_to_do as answer:
+        raise AirflowSkipException(str(answer)) from answer
+
+
+def _announced(line: str, moved: Release) -> Json:
+    facts = {"release_id": moved.release_id, "generation": moved.generation, "previous": moved.previous}
+    runs.emit(get_current_context(), assets.release(line), facts)
+    return dump(moved)
+
+
+# --- feedback
+
+
+@task
+def pull(line: str) -> Json:
+    """Read the objects that have landed since the last commit; nothing new skips the run."""
+    context = get_current_context()
+    runs.reason(context)
+    with _skipped(NoFeedback):
+        return dump(stages.pull(stages.site(line), as_of=runs.as_of(context)))
+
+
+@task
+def check(line: str, batch: Json) -> Json:
+    """Put into quarantine what breaks the line's contract; a batch that breaks it as a whole fails here."""
+    return dump(stages.check(stages.site(line), load(Batch, batch)))
+
+
+@task
+def commit(line: str, checked: Json) -> Json:
+    """Add the accepted rows to the feedback table, exactly once however often the task runs."""
+    return dump(stages.commit(stages.site(line), load(CheckedBatch, checked)))
+
+
+@task
+def freeze(line: str, version: Json) -> Json:
+    """Snapshot the table as a dataset; too little feedback to split skips the rest of the run."""
+    with _skipped(NoFeedback):
+        return dump(stages.freeze(stages.site(line), load(TableVersion, version)))
+
+
+@task
+def baseline(line: str, dataset: Json) -> Json:
+    """Make sure that there is an incumbent, then announce the dataset."""
+    context = get_current_context()
+    frozen = load(Dataset, dataset)
+    incumbent = stages.baseline(stages.site(line), frozen, by=runs.by(context))
+    runs.emit(context, assets.dataset(line), {"dataset_id": frozen.dataset_id, "table_version": frozen.table_version})
+    return dump(incumbent)
+
+
+# --- drift
+
+
+@task
+def judge(line: str) -> Json:
+    """Compare the newest window with what the incumbent was made from, and announce the verdict whatever it is."""
+    context = get_current_context()
+    runs.reason(context)
+    site = stages.site(line)
+    dataset = stages.newest_dataset(site, runs.asked_for(context, "dataset_id", assets.dataset(line)))
+    verdict = stages.judge(site, dataset)
+    runs.emit(
+        context,
+        assets.drift(line),
+        {
+            "dataset_id": verdict.dataset_id,
+            "release_id": verdict.release_id,
+            "drifted": verdict.drifted,
+            "because": verdict.because,
+        },
+    )
+    return dump(verdict)
+
+
+# --- retune
+
+
+@task
+def decide(line: str) -> Json:
+    """Choose between nothing, a refit and a retune, or do what a person asks for."""
+    context = get_current_context()
+    reason, asked = runs.reason(context), context["params"]
+    site = stages.site(line)
+    dataset = stages.newest_dataset(site, runs.asked_for(context, "dataset_id", assets.drift(line)))
+    plan = stages.decide(
+        site,
+        stages.judge(site, dataset),
+        by=runs.by(context),
+        reason=reason,
+        action=Action(asked["action"]) if asked["action"] else None,
+        family=asked["family"],
+        configuration=asked["configuration"],
+        budget_s=asked["budget_s"],
+        nonce=runs.nonce(context),
+    )
+    return dump(plan)
+
+
+@task
+def open_search(line: str, plan: Json) -> None:
+    """Create the study and start its clock; a plan to do nothing skips the rest of the run."""
+    decided = load(Plan, plan)
+    if decided.action is Action.NOTHING:
+        raise AirflowSkipException(decided.because)
+    stages.open_search(stages.site(line), decided)
+
+
+def search(line: str, plan: Json) -> list[TaskGroup]:
+    """Group the tasks of each stage of a search: one that counts the workers it needs, and the workers.
+
+    A stage begins when all workers of the one before have ended, however they ended: a lost worker loses its trial and
+    nothing else. Right behind the setup task, Airflow wants to see nothing but successes.
+    """
+    groups = []
+    for number, stage in enumerate(stages.SEARCH_STAGES):
+        with TaskGroup(stage, tooltip=f"stage {number + 1} of the search") as group:
+            rule = TriggerRule.ALL_DONE if number else TriggerRule.ALL_SUCCESS
+            counted = jobs.override(trigger_rule=rule)(line, plan, stage)
+            work.partial(line=line, plan=plan, stage=stage).expand(job=counted)
+        groups.append(group)
+    return groups
+
+
+@task
+def jobs(line: str, plan: Json, stage: str) -> list[Json]:
+    """Say which workers the stage needs: none for a refit."""
+    return list(stages.jobs(stages.site(line), load(Plan, plan), stage))
+
+
+@task(pool="gpu", queue="gpu", map_index_template="{{ 'worker %d' % task_instance.map_index }}")
+def work(line: str, plan: Json, stage: str, job: Json) -> list[Json]:
+    """Run trials of the stage until its list or the budget ends; a later attempt takes up what an earlier one left."""
+    from recsys.tuning import Attempt
+
+    instance = get_current_context()["ti"]
+    owner = Attempt(run=instance.run_id, map_index=instance.map_index or 0, attempt=instance.try_number)
+    return [dump(result) for result in stages.work(stages.site(line), load(Plan, plan), stage, owner=owner)]
+
+
+@task
+def close_search(line: str, plan: Json) -> Json:
+    """End the study, whatever became of its workers, so that no trial stays running."""
+    study = stages.close_search(stages.site(line), load(Plan, plan))
+    return {"plan_id": study.plan.plan_id, "trials": len(study.trials), "seconds": study.seconds, "ended": study.ended}
+
+
+@task
+def choose(line: str, plan: Json) -> Json:
+    """Pick the best configuration, train it on everything before the holdout, and announce the candidate."""
+    candidate = stages.choose(stages.site(line), load(Plan, plan))
+    runs.emit(
+        get_current_context(),
+        assets.candidate(line),
+        {"plan_id": candidate.plan_id, "candidate_id": candidate.candidate_id, "family": candidate.family},
+    )
+    return dump(candidate)
+
+
+# --- promote
+
+
+@task
+def package(line: str) -> Json:
+    """Export, check and quantise the candidate into an immutable bundle."""
+    context = get_current_context()
+    runs.reason(context)
+    site = stages.site(line)
+    candidate: Candidate = stages.newest_candidate(site, runs.asked_for(context, "plan_id", assets.candidate(line)))
+    return dump(stages.package(site, candidate))
+
+
+@task
+def measure(line: str, bundle: Json) -> Json:
+    """Measure the bundle and the incumbent on the same locked holdout, side by side."""
+    return dump(stages.measure(stages.site(line), load(Bundle, bundle)))
+
+
+@task
+def gate(line: str, comparison: Json) -> Json:
+    """Judge the comparison by the line's thresholds."""
+    by = runs.by(get_current_context())
+    return dump(stages.gate(stages.site(line), load(Comparison, comparison), by=by))
+
+
+@task
+def release(line: str, verdict: Json) -> Json:
+    """Move production to the candidate and announce it; a candidate that the gate holds skips this."""
+    with _skipped(Held):
+        return _announced(line, stages.release(stages.site(line), load(Verdict, verdict)))
+
+
+# --- rollback
+
+
+@task
+def rollback(line: str) -> Json:
+    """Move production back and announce what it serves now."""
+    context = get_current_context()
+    moved = stages.rollback(
+        stages.site(line),
+        to=context["params"]["to"],
+        reason=str(runs.reason(context)),
+        by=runs.by(context),
+        nonce=runs.nonce(context),  # a second attempt goes no further back
+    )
+    return _announced(line, moved)

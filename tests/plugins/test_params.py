@@ -1,0 +1,69 @@
+"""What a person may ask of a run, and what is refused before it starts."""
+
+import pytest
+from airflow.sdk.definitions.param import ParamsDict
+from airflow.sdk.exceptions import ParamValidationError
+
+from retune_airflow import params
+
+
+def validated(declared, **given):
+    merged = ParamsDict(dict(declared))
+    for name, value in given.items():
+        merged[name] = value
+    return merged.validate()
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [params.FEEDBACK, params.DRIFT, params.RETUNE, params.PROMOTE],
+    ids=["feedback", "drift", "retune", "promote"],
+)
+def test_a_run_that_nobody_starts_needs_nothing(declared):
+    assert set(validated(declared).values()) == {None}
+
+
+def test_a_rollback_without_a_reason_is_refused():
+    with pytest.raises(ParamValidationError):
+        validated(params.ROLLBACK)
+
+
+@pytest.mark.parametrize(
+    ("declared", "given"),
+    [
+        (params.FEEDBACK, {"as_of": "tomorrow"}),
+        (params.FEEDBACK, {"reason": 7}),
+        (params.RETUNE, {"action": "explode"}),
+        (params.RETUNE, {"budget_s": 0}),
+        (params.RETUNE, {"budget_s": "60"}),
+        (params.RETUNE, {"configuration": '{"dim": 8}'}),
+        (params.RETUNE, {"family": ""}),
+        (params.PROMOTE, {"plan_id": ""}),
+        (params.ROLLBACK, {"reason": "no"}),
+        (params.ROLLBACK, {"reason": "x" * 501}),
+        (params.ROLLBACK, {"reason": "worse than before", "to": ""}),
+    ],
+)
+def test_what_cannot_be_is_refused(declared, given):
+    with pytest.raises(ParamValidationError):
+        validated(declared, **given)
+
+
+@pytest.mark.parametrize(
+    ("declared", "given"),
+    [
+        (params.FEEDBACK, {"as_of": "2026-03-01T12:00:00+00:00", "reason": "replay"}),
+        (params.RETUNE, {"action": "refit", "family": "sasrec", "configuration": {"dim": 8}, "reason": "try"}),
+        (params.RETUNE, {"action": "retune", "budget_s": 60.5, "reason": "try"}),
+        (params.ROLLBACK, {"reason": "worse than before", "to": "sasrec-1"}),
+    ],
+)
+def test_what_can_be_is_taken(declared, given):
+    assert given.items() <= validated(declared, **given).items()
+
+
+def test_every_parameter_explains_itself():
+    for declared in (params.FEEDBACK, params.DRIFT, params.RETUNE, params.PROMOTE, params.ROLLBACK):
+        for param in declared.values():
+            assert param.schema["title"]
+            assert param.description
