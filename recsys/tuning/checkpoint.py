@@ -33,7 +33,7 @@ class CarriedCheckpoint:
         with suppress(NotFound):
             self._store.fetch(self._key, self._file)
             self._carried = self._file.stat().st_mtime
-        self._spent(began)
+        self.seconds += time.monotonic() - began
 
     def keep(self) -> None:
         """Copy what the training has saved since, unless copying has taken more than its share of the time."""
@@ -41,16 +41,13 @@ class CarriedCheckpoint:
         if began >= self._next_at and self._file.exists() and self._file.stat().st_mtime != self._carried:
             self._carried = self._file.stat().st_mtime
             self._store.upload(self._file, self._key)
-            self._spent(began)
+            ended = time.monotonic()
+            self.seconds += ended - began
+            self._next_at = ended + (ended - began) / MOST_SHARE
 
     def drop(self) -> None:
         """Forget the copy: the training has ended."""
         self._store.delete(self._key)
-
-    def _spent(self, began: float) -> None:
-        ended = time.monotonic()
-        self.seconds += ended - began
-        self._next_at = ended + (ended - began) / MOST_SHARE
 
 
 def checkpoint_key(plan_id: str, family: str, configuration: Configuration, *, seed: int, share: float) -> str:

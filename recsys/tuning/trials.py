@@ -9,19 +9,17 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.records import Configuration, Plan, TrialResult
+from recsys.tuning.storage import open_storage
 
 log = logging.getLogger(__name__)
 
@@ -232,15 +230,6 @@ class Trials:
         except UpdateFinishedTrialError:  # it ended by itself meanwhile
             return
         log.info("trial %d of %s failed: %s", frozen.number, self._study.study_name, reason)
-
-
-def open_storage(studies: str) -> BaseStorage:
-    """Open the place of studies: a journal file that several processes may use at once, or the database of a URL."""
-    if "://" in studies:
-        return RDBStorage(studies, engine_kwargs={"pool_pre_ping": True})  # a database that restarts is found again
-    path = Path(studies)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def result(trial: FrozenTrial) -> TrialResult:

@@ -1,21 +1,21 @@
 """Give tests of a search a small line, its frozen dataset, an incumbent, and what serving its graphs costs."""
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from recsys import feedback
+from recsys import feedback, tuning
 from recsys.bundles import find_bundle, identify, keep_bundle, refer
 from recsys.dataset import dataset, freeze, load
 from recsys.models import FAMILIES
-from recsys.records import Action, Bundle, CheckedBatch, Dataset, DriftVerdict, Plan
+from recsys.records import Action, Bundle, CheckedBatch, Dataset, DriftVerdict, Plan, Study
 from recsys.settings import Line
 from recsys.store import Store, open_store
+from recsys.store.memory import MemoryStore
 from recsys.synthetic import events, jsonl
-from recsys.tuning import decide
 from recsys.tuning.constraints import Costs
 
 AS_OF = datetime(2026, 1, 26, tzinfo=UTC)
@@ -28,6 +28,9 @@ TOWER = {
     "hidden": 64,
     "history_length": 20,
 }
+
+
+INCUMBENTS = {"popularity": FAMILIES["popularity"].defaults, "markov": MARKOV, "two_tower": TOWER}
 
 
 @pytest.fixture
@@ -113,13 +116,10 @@ class Shop:
             as_of=as_of,
         )
 
-    def plan(self, *, incumbent="popularity", line=None, **how):
-        """Decide to search, with the costs of the graphs known as if another worker had just measured them."""
-        made = decide(line or self.line, self.store, self.verdict(incumbent=incumbent), by="schedule", **how)
-        for entry in self.store.list("measured/"):
-            key = f"studies/{made.plan_id}/costs/{entry.key.removeprefix('measured/')}"
-            self.store.put(key, self.store.get(entry.key).body)
-        return made
+    def released(self, family, configuration) -> DriftVerdict:
+        """Judge a line whose incumbent has this configuration."""
+        bundle = release(self.store, self.dataset, family, configuration)
+        return replace(self.verdict(), release_id=bundle.release_id)
 
 
 @pytest.fixture(scope="session")
@@ -133,22 +133,27 @@ def template(tmp_path_factory) -> Path:
         batch=batch, accepted_key=batch.events_key, accepted_rows=batch.rows, refused=(), findings=()
     )
     made = freeze(line, store, feedback.commit(line, store, checked))
-    frozen = load(store, made)
-    costs = Costs(
-        store,
-        prefix="measured",
-        n_items=frozen.before_holdout.n_items,
-        budgets=line.budgets,
-        cases=frozen.windows[-1],
-    )
-    for family, configuration in incumbents().items():
-        costs.of(FAMILIES[family], configuration)
+    for family, configuration in INCUMBENTS.items():
         release(store, made, family, configuration)
     return folder
 
 
-def incumbents() -> dict:
-    return {"popularity": FAMILIES["popularity"].defaults, "markov": MARKOV, "two_tower": TOWER}
+@pytest.fixture(scope="session")
+def measured(template) -> dict[str, bytes]:
+    """What serving the incumbents' graphs costs, measured once; no search of these tests needs others."""
+    line, store = make_line(), open_store((template / "store").as_uri())
+    frozen = load(store, dataset(store))
+    known = MemoryStore()
+    costs = Costs(
+        known,
+        prefix="costs",
+        n_items=frozen.before_holdout.n_items,
+        budgets=line.budgets,
+        cases=frozen.windows[-1],
+    )
+    for family, configuration in INCUMBENTS.items():
+        costs.of(FAMILIES[family], configuration)
+    return {entry.key: known.get(entry.key).body for entry in known.list("costs/")}
 
 
 def release(store: Store, made_from: Dataset, family: str, configuration) -> Bundle:
@@ -187,3 +192,34 @@ def shop(template, tmp_path) -> Shop:
         releases={find_bundle(store, release_id).family: release_id for release_id in ids},
         folder=tmp_path,
     )
+
+
+@pytest.fixture
+def retune(shop, measured):
+    """Decide to search, with the costs of the graphs known as if another worker had just measured them."""
+
+    def decided(*, incumbent="popularity", line=None, verdict=None, **how) -> Plan:
+        verdict = verdict or shop.verdict(incumbent=incumbent)
+        plan = tuning.decide(line or shop.line, shop.store, verdict, by="schedule", **how)
+        for key, body in measured.items():
+            shop.store.put(f"studies/{plan.plan_id}/{key}", body)
+        return plan
+
+    return decided
+
+
+@pytest.fixture
+def search(shop):
+    """Run a whole search with one worker in this process and close it."""
+
+    def searched(plan, line=None, on_trial=None) -> Study:
+        line = line or shop.line
+        tuning.open_study(line, shop.store, plan, shop.studies)
+        for stage in tuning.STAGES:
+            jobs = tuning.jobs(line, shop.store, plan, stage, shop.studies)
+            for job in jobs[:1]:
+                owner = tuning.Attempt(run="monday", map_index=job["worker"], attempt=1)
+                tuning.work(line, shop.store, plan, stage, shop.studies, owner=owner, on_trial=on_trial)
+        return tuning.close(line, shop.store, plan, shop.studies)
+
+    return searched

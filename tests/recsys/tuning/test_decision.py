@@ -1,0 +1,131 @@
+from datetime import timedelta
+
+import pytest
+
+from recsys import ledger
+from recsys.errors import NoRelease, NotFound
+from recsys.models import FAMILIES
+from recsys.records import Action
+from recsys.tuning import decide, plan
+
+
+def days(n):
+    return timedelta(days=n)
+
+
+@pytest.mark.parametrize(
+    ("incumbent", "drifted", "age_days", "action", "because"),
+    [
+        ("markov", True, 1, Action.RETUNE, "The line has drifted: item popularity moved by 0.3, over 0.1."),
+        ("popularity", True, 99, Action.RETUNE, "The line has drifted"),
+        ("popularity", False, 1, Action.RETUNE, "The incumbent is popularity, which is not among what is searched"),
+        ("markov", False, 28, Action.NOTHING, "the incumbent is 28.0 days old, which is not over 28"),
+        ("markov", False, 28.5, Action.REFIT, "the incumbent is 28.5 days old, which is over 28"),
+    ],
+)
+def test_drift_and_the_baseline_are_searched_age_is_refitted(shop, incumbent, drifted, age_days, action, because):
+    as_of = shop.dataset.as_of + days(age_days)
+    verdict = shop.verdict(drifted=drifted, incumbent=incumbent, as_of=as_of)
+    found = decide(shop.line, shop.store, verdict, by="schedule")
+    assert found.action is action
+    assert because in found.because
+    assert (found.dataset_id, found.release_id) == (verdict.dataset_id, verdict.release_id)
+    assert (found.budget_s, found.seed, found.by, found.as_of) == (300, 7, "schedule", as_of)
+
+
+def test_the_plan_starts_from_the_incumbents_configuration(shop):
+    found = decide(shop.line, shop.store, shop.verdict(incumbent="two_tower"), by="schedule")
+    assert found.family == "two_tower"
+    assert found.configuration == {
+        **FAMILIES["two_tower"].defaults,
+        "dim": 32,
+        "hidden": 64,
+        "history_length": 20,
+        "epochs": 10,
+    }
+
+
+def test_the_same_question_has_the_same_plan_and_is_asked_once(shop):
+    first = decide(shop.line, shop.store, shop.verdict(), by="schedule")
+    assert decide(shop.line, shop.store, shop.verdict(), by="schedule") == first
+    assert first.plan_id.startswith("r20260126-")
+    assert plan(shop.store, first.plan_id) == first
+    [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "decided"]
+    assert (entry.who, entry.why, entry.evidence["plan_id"]) == ("schedule", first.because, first.plan_id)
+    assert entry.evidence["action"] == "retune"
+
+
+def test_whatever_decides_a_search_gives_the_plan_another_name(shop, a_line):
+    verdict = shop.verdict(incumbent="markov")
+    asked = {"by": "ann", "reason": "to see"}
+    plans = [
+        decide(shop.line, shop.store, verdict, by="ann"),
+        decide(shop.line, shop.store, verdict, by="ann", nonce="run 2"),
+        decide(shop.line, shop.store, verdict, budget_s=9, **asked),
+        decide(shop.line, shop.store, verdict, action=Action.NOTHING, **asked),
+        decide(shop.line, shop.store, shop.verdict(incumbent="two_tower"), by="ann"),
+        decide(a_line(seed=8), shop.store, verdict, by="ann"),
+        decide(shop.line.model_copy(update={"name": "other"}), shop.store, verdict, by="ann"),
+        decide(shop.line, shop.store, verdict, action=Action.REFIT, configuration={"decay": 0.9}, **asked),
+    ]
+    assert len({found.plan_id for found in plans}) == len(plans)
+
+
+def test_a_person_may_decide_otherwise_and_says_why(shop):
+    verdict = shop.verdict(drifted=True, incumbent="markov")
+    found = decide(
+        shop.line, shop.store, verdict, by="ann", reason="the shop closes on Monday", action=Action.NOTHING, budget_s=5
+    )
+    assert (found.action, found.by, found.budget_s) == (Action.NOTHING, "ann", 5)
+    assert found.because == "ann: the shop closes on Monday"
+
+
+def test_a_refit_by_hand_takes_what_is_given_and_fills_up_the_rest(shop):
+    verdict = shop.verdict(incumbent="markov")
+
+    def refit(**given):
+        found = decide(shop.line, shop.store, verdict, by="ann", reason="to see", action=Action.REFIT, **given)
+        return found.family, found.configuration
+
+    incumbent = {"epochs": 0, "steps": 2, "decay": 0.8, "smoothing": 20.0, "neighbours": 128}
+    assert refit() == ("markov", incumbent)
+    assert refit(configuration={"steps": 4}) == ("markov", {**incumbent, "steps": 4})
+    assert refit(family="sasrec") == ("sasrec", FAMILIES["sasrec"].defaults)
+    assert refit(family="sasrec", configuration={"dim": 32})[1]["dim"] == 32
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"action": Action.RETUNE}, "reason must say why"),
+        ({"action": Action.RETUNE, "reason": " "}, "reason must say why"),
+        ({"budget_s": 5.0}, "reason must say why"),
+        ({"budget_s": -5.0, "reason": "r"}, "budget_s must be positive but is -5"),
+        ({"family": "sasrec", "reason": "r"}, "family and configuration belong to a refit, but action is None"),
+        ({"configuration": {"dim": 8}, "action": Action.RETUNE, "reason": "r"}, "belong to a refit"),
+        ({"family": "oracle", "action": Action.REFIT, "reason": "r"}, "family must be one of .* but is 'oracle'"),
+        ({"configuration": {"stepps": 8}, "action": Action.REFIT, "reason": "r"}, "unknown .*'stepps'"),
+        ({"configuration": {"steps": "8"}, "action": Action.REFIT, "reason": "r"}, "steps of markov must be int"),
+    ],
+)
+def test_an_order_that_cannot_be_carried_out_is_refused_and_nothing_is_written(shop, how, message):
+    with pytest.raises(ValueError, match=message):
+        decide(shop.line, shop.store, shop.verdict(incumbent="markov"), by="ann", **how)
+    assert list(shop.store.list("studies/")) == []
+
+
+def test_an_incumbent_without_a_bundle_is_no_release(shop):
+    shop.store.delete(f"releases/{shop.releases['markov']}/manifest.json")
+    with pytest.raises(NoRelease):
+        decide(shop.line, shop.store, shop.verdict(incumbent="markov"), by="schedule")
+
+
+def test_a_plan_that_was_never_made_is_not_found(shop):
+    with pytest.raises(NotFound):
+        plan(shop.store, "r20260126-ffffffff")
+
+
+def test_an_incumbent_of_an_older_version_is_filled_up_with_defaults(shop):
+    verdict = shop.released("markov", {"epochs": 0, "steps": 3, "half_life": 2})
+    found = decide(shop.line, shop.store, verdict, by="schedule")
+    assert found.configuration == {**FAMILIES["markov"].defaults, "steps": 3}

@@ -1,0 +1,339 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from optuna.trial import TrialState
+
+from recsys import ledger, tuning
+from recsys.errors import LineError, NoCandidate
+from recsys.models import FAMILIES
+from recsys.records import dump
+from recsys.settings import Budgets
+from recsys.store.file import FileStore
+from recsys.tuning import Attempt
+from recsys.tuning.ranking import identity
+from recsys.tuning.trials import Entry, Trials
+
+FIRST = Attempt(run="monday", map_index=0, attempt=1)
+SECOND = Attempt(run="monday", map_index=0, attempt=2)
+TOWER = {**FAMILIES["two_tower"].defaults, "dim": 32, "hidden": 64, "history_length": 20, "epochs": 10}
+
+
+def work(shop, plan, stage="screen", *, owner=FIRST, line=None, store=None):
+    return tuning.work(line or shop.line, store or shop.store, plan, stage, shop.studies, owner=owner)
+
+
+def begin(shop, plan, line=None):
+    tuning.open_study(line or shop.line, shop.store, plan, shop.studies)
+    return tuning.jobs(line or shop.line, shop.store, plan, "screen", shop.studies)
+
+
+def of(study, stage):
+    return [trial for trial in study.trials if trial.stage == stage]
+
+
+def test_the_incumbent_is_tried_first_and_stays_beside_the_best_of_each_stage(shop, retune, search):
+    plan = retune(incumbent="markov")
+    seen = []
+    study = search(plan, on_trial=seen.append)
+    assert seen == list(study.trials)
+    assert {trial.state for trial in study.trials} == {"complete"}
+
+    screen, refine, confirm = (of(study, stage) for stage in tuning.STAGES)
+    assert (screen[0].number, screen[0].family, screen[0].configuration) == (0, "markov", plan.configuration)
+    assert len(screen) == 5  # the incumbent included
+    assert {trial.family for trial in screen[1:3]} == {"markov", "two_tower"}  # each family's defaults
+
+    own = identity(plan.family, plan.configuration)
+    values = {identity(t.family, t.configuration): t.ndcg_at_10 for t in screen[1:]}
+    best = sorted(values, key=values.get, reverse=True)
+    assert [identity(t.family, t.configuration) for t in refine] == [best[0], own, best[1]]
+
+    refined = {identity(t.family, t.configuration): t.ndcg_at_10 for t in refine if t.number != refine[1].number}
+    finalist = max(refined, key=refined.get)
+    assert [identity(t.family, t.configuration) for t in confirm[:2]] == [finalist, own]
+    assert {t.seed for t in confirm if t.configuration["epochs"]} <= {7, 8}
+
+    assert study.ended.startswith("Every listed trial has ended after ")
+    assert "5 of 5 in screen, 3 of 3 in refine" in study.ended
+    assert study.incumbent_misses == ()
+    assert tuning.study(shop.store, plan.plan_id) == study
+    [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "searched"]
+    assert entry.why == study.ended
+    assert entry.evidence["trials"] == {"complete": len(study.trials)}
+    assert list(shop.store.list(f"studies/{plan.plan_id}/checkpoints/")) == []
+
+
+def test_a_finalist_that_is_trained_is_confirmed_with_every_seed(shop, retune):
+    plan = retune(incumbent="two_tower")
+    tuning.open_study(shop.line, shop.store, plan, shop.studies)
+    own, challenger = plan.configuration, {**plan.configuration, "lr": 0.01}
+    Trials.load(plan, shop.studies).enter(
+        "screen",
+        [Entry(name=f"{c['lr']}", seed=7, family="two_tower", configuration=c) for c in (own, challenger)],
+    )
+    work(shop, plan)
+    for stage in ("refine", "confirm"):
+        tuning.jobs(shop.line, shop.store, plan, stage, shop.studies)
+        found = work(shop, plan, stage)
+    assert [(trial.configuration, trial.seed) for trial in found] == [
+        (challenger, 7),
+        (own, 7),
+        (challenger, 8),
+        (own, 8),
+    ]
+    first, second = (trial.ndcg_at_10 for trial in found[::2])
+    assert first != second
+
+
+def test_a_popularity_baseline_is_the_first_trial_although_its_family_is_not_searched(shop, retune, search):
+    study = search(retune())
+    assert [t.family for t in study.trials if t.stage == "screen"].count("popularity") == 1
+    assert study.trials[0].family == "popularity"
+    assert study.trials[0].state == "complete"
+    assert [sum(t.family == "popularity" for t in of(study, stage)) for stage in tuning.STAGES] == [1, 1, 1]
+
+
+def test_the_same_search_is_the_same_study(shop, retune, search):
+    def outcome(nonce):
+        study = search(retune(nonce=nonce))
+        return [replace(trial, seconds=0.0) for trial in study.trials]
+
+    assert outcome("one") == outcome("two")
+
+
+def test_what_misses_a_budget_is_not_trained_and_the_incumbent_is_said_so(shop, retune, search):
+    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=1e-6, size_mib=4)})
+    plan = retune(incumbent="markov", line=line)
+    study = search(plan, line)
+    assert {trial.state for trial in study.trials} == {"pruned"}
+    assert {trial.stage for trial in study.trials} == {"screen"}
+    for trial in Trials.load(plan, shop.studies).all():
+        assert "training" not in trial.user_attrs["seconds"]
+        assert trial.constraints["p99_ms"] > 0
+        assert trial.constraints["size_mib"] < 0
+    [missed] = study.incumbent_misses
+    assert "ms is over the budget of 1e-06 ms" in missed
+    assert "no trial could be promoted" in study.ended
+    [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "searched"]
+    assert f"The incumbent misses the line's own budgets: {missed}." in entry.why
+    with pytest.raises(NoCandidate, match=r"trial 0 \(markov\) p99 of about .* ms is over the budget"):
+        tuning.choose(line, shop.store, plan, shop.studies)
+
+
+def test_only_what_fits_the_budgets_can_win(shop, retune, search, measured):
+    sizes = sorted(json.loads(body)["size_mib"] for body in measured.values())
+    between = Budgets(p99_ms=1000, size_mib=(sizes[1] + sizes[2]) / 2)  # the largest of the three misses it
+    line = shop.line.model_copy(update={"budgets": between})
+    study = search(retune(incumbent="popularity", line=line), line)
+    infeasible = {trial.family for trial in study.trials if trial.infeasible}
+    assert len(infeasible) == 1
+    assert infeasible.isdisjoint(trial.family for trial in study.trials if trial.stage != "screen")
+    assert not infeasible & {trial.family for trial in study.trials if trial.state == "complete"}
+
+
+def test_a_trial_that_cannot_be_run_fails_with_its_reason_and_the_search_goes_on(shop, retune, search):
+    verdict = shop.released("oracle", {"epochs": 0})
+    study = search(retune(verdict=verdict))
+    first, *others = study.trials
+    assert (first.state, first.family) == ("fail", "oracle")
+    assert first.reason.startswith("ValueError: A trial's family must be one of [")
+    assert {trial.state for trial in others} == {"complete"}
+    assert "oracle" not in {trial.family for trial in others}
+
+
+def test_a_training_that_diverges_fails_with_its_loss(shop, retune):
+    verdict = shop.released("two_tower", {**TOWER, "lr": 1e30, "batch_size": 64})
+    plan = retune(verdict=verdict)
+    begin(shop, plan)
+    first = work(shop, plan)[0]
+    assert first.state == "fail"
+    assert first.reason.startswith("Diverged: The loss of epoch")
+
+
+def test_a_search_in_which_every_trial_fails_has_no_candidate(shop, retune, search, a_line):
+    line = a_line(screen={"trials": 1}, refine={"trials": 1}, confirm={"trials": 1})
+    plan = retune(verdict=shop.released("oracle", {"epochs": 0}), line=line)
+    search(plan, line)
+    with pytest.raises(
+        NoCandidate, match=r"No trial of r2026\S+ is complete: trial 0 \(oracle\) ValueError: A trial's"
+    ):
+        tuning.choose(line, shop.store, plan, shop.studies)
+
+
+def test_no_trial_begins_after_the_budget(shop, retune, search, a_line):
+    line = a_line(budget_s=1e-3)
+    plan = retune(line=line)
+    study = search(plan, line)
+    assert study.trials == ()
+    assert study.ended.startswith("The budget ended the search after ")
+    assert "0 of 5 in screen" in study.ended
+    with pytest.raises(NoCandidate, match="none was begun"):
+        tuning.choose(line, shop.store, plan, shop.studies)
+
+
+def test_a_training_that_would_outlast_its_stage_is_stopped(shop, retune, a_line):
+    line = a_line(budget_s=3, screen={"trials": 2, "share": 1.0, "epochs": 1.0})
+    plan = retune(verdict=shop.released("two_tower", {**TOWER, "epochs": 100_000}), line=line)
+    begin(shop, plan, line)
+    began = time.time()
+    cut = work(shop, plan, line=line)[0]
+    assert time.time() - began < 60
+    assert cut.state == "pruned"
+    assert cut.reason.endswith(" of 100000 epochs: the time of its stage was over")
+    ended = tuning.close(line, shop.store, plan, shop.studies).ended
+    assert ended.startswith("The budget ended the search")
+
+
+def test_a_hopeless_trial_is_pruned_but_never_the_incumbent(shop, retune, a_line):
+    line = a_line(screen={"trials": 1, "share": 1.0, "epochs": 1.0}, refine={"trials": 1}, confirm={"trials": 1})
+    hopeless = {**TOWER, "lr": 1e-9}
+    plan = retune(line=line)
+    tuning.open_study(line, shop.store, plan, shop.studies)
+    trials = Trials.load(plan, shop.studies)
+    good = [{**TOWER, "lr": lr} for lr in (0.02, 0.03, 0.04)]
+    listed = [(c, False) for c in good] + [(hopeless, False), (hopeless, True)]
+    trials.enter(
+        "screen",
+        [
+            Entry(name=f"by hand {n}", seed=7, family="two_tower", configuration=configuration, incumbent=incumbent)
+            for n, (configuration, incumbent) in enumerate(listed)
+        ],
+    )
+    ended = work(shop, plan, line=line)
+    assert [trial.state for trial in ended] == ["complete", "complete", "complete", "pruned", "complete"]
+    assert ended[3].reason.startswith("stopped after 3 of 10 epochs: below the median")
+    assert ended[3].ndcg_at_10 < min(trial.ndcg_at_10 for trial in ended[:3])
+    assert list(trials.all()[0].intermediate_values) == [1, 2, 3]  # quarters
+
+
+WORKER = """
+import json, sys
+from recsys import tuning
+from recsys.records import Plan, load
+from recsys.settings import Line
+from recsys.store import open_store
+line, plan, store, studies = json.loads(sys.argv[1])
+tuning.work(Line.model_validate_json(line), open_store(store), load(Plan, plan), "screen", studies,
+            owner=tuning.Attempt(run="monday", map_index=0, attempt=1))
+"""
+
+
+def test_what_a_killed_worker_had_trained_is_not_trained_again(shop, retune, a_line):
+    configuration = {**TOWER, "epochs": 60}
+    line = a_line(screen={"trials": 1, "share": 1.0, "epochs": 1.0}, refine={"trials": 1}, confirm={"trials": 1})
+    verdict = shop.released("two_tower", configuration)
+    undisturbed, plan = (retune(verdict=verdict, line=line, nonce=nonce) for nonce in ("one", "two"))
+    begin(shop, undisturbed, line)
+    [expected] = work(shop, undisturbed, line=line)
+
+    begin(shop, plan, line)
+    arguments = json.dumps([line.model_dump_json(), dump(plan), shop.store.url, shop.studies])
+    process = subprocess.Popen([sys.executable, "-c", WORKER, arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    checkpoints = shop.folder / "shop" / "store" / "studies" / plan.plan_id / "checkpoints"
+    try:
+        while not (checkpoints.is_dir() and any(not p.name.startswith(".") for p in checkpoints.iterdir())):
+            assert process.poll() is None, "the worker ended before it could be killed"
+            time.sleep(0.005)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    trials = Trials.load(plan, shop.studies)
+    assert [trial.state for trial in trials.all()] == [TrialState.RUNNING]
+
+    [resumed] = work(shop, plan, line=line, owner=SECOND)
+    dead, again = trials.all()
+    assert dead.user_attrs["reason"] == "superseded by attempt 2, which takes its configuration up again"
+    assert again.user_attrs["resumes"] == 0
+    assert again.user_attrs["resumed_after"] >= 1
+    assert resumed.configuration == configuration
+    assert resumed.ndcg_at_10 == pytest.approx(expected.ndcg_at_10, abs=1e-6)
+    study = tuning.close(line, shop.store, plan, shop.studies)
+    assert [trial.state for trial in study.trials] == ["fail", "complete"]
+    assert "1 of 1 in screen" in study.ended
+
+
+class Interrupted(FileStore):
+    """A store in which somebody else takes the trial over while its checkpoint is written."""
+
+    def upload(self, path, key):
+        etag = super().upload(path, key)
+        self.takes_over()
+        return etag
+
+
+def test_a_late_worker_stops_without_a_trace_in_the_study(shop, retune, a_line):
+    line = a_line(screen={"trials": 2, "share": 1.0, "epochs": 1.0}, refine={"trials": 1}, confirm={"trials": 1})
+    plan = retune(verdict=shop.released("two_tower", TOWER), line=line)
+    begin(shop, plan, line)
+    slow = Interrupted(shop.folder / "shop" / "store")
+    slow.takes_over = lambda: Trials.load(plan, shop.studies).supersede("screen", SECOND)
+    assert work(shop, plan, line=line, store=slow) == []
+    trials = Trials.load(plan, shop.studies)
+    assert [trial.state.name for trial in trials.all()] == ["FAIL", "WAITING", "WAITING"]
+    first, _ = work(shop, plan, line=line, owner=SECOND)
+    assert (first.number, first.state) == (2, "complete")
+    assert trials.all()[2].user_attrs["resumed_after"] >= 1
+
+
+def test_the_next_stage_begins_when_nothing_of_the_one_before_is_left(shop, retune):
+    plan = retune()
+    assert begin(shop, plan) == [{"worker": 0}, {"worker": 1}]
+    work(shop, plan)
+    trials = Trials.load(plan, shop.studies)
+    trials.enter("screen", [Entry(name="one more", seed=7), Entry(name="and another", seed=7)])
+    trials._storage.set_trial_state_values(trials.all()[5]._trial_id, TrialState.RUNNING)  # by a worker that dies
+    jobs = tuning.jobs(shop.line, shop.store, plan, "refine", shop.studies)
+    assert jobs == tuning.jobs(shop.line, shop.store, plan, "refine", shop.studies)  # begun twice: the list is the same
+    assert {trial.state.name for trial in trials.of("screen")} == {"COMPLETE", "FAIL"}
+    assert [trial.state.name for trial in trials.of("refine")] == ["WAITING"] * 3
+    assert [(p.stage, p.listed, p.ended) for p in tuning.progress(plan, shop.studies)] == [
+        ("screen", 7, 6),
+        ("refine", 3, 0),
+    ]
+
+
+def test_a_closed_search_stays_closed(shop, retune, search):
+    plan = retune()
+    study = search(plan)
+    chosen = tuning.choose(shop.line, shop.store, plan, shop.studies)
+    assert search(plan) == study
+    assert tuning.choose(shop.line, shop.store, plan, shop.studies) == chosen
+    for what in ("searched", "chosen"):
+        assert len([entry for entry in ledger.read(shop.store) if entry.what == what]) == 1
+
+
+def test_a_search_that_was_broken_off_goes_on_with_a_whole_budget(shop, retune, search, a_line):
+    line = a_line(budget_s=200)
+    plan = retune(line=line)
+    begin(shop, plan, line)
+    trials = Trials.load(plan, shop.studies)
+    trials._study.set_user_attr("started_at", time.time() - 1000)
+    assert work(shop, plan, line=line) == []  # the budget is over
+    study = search(plan, line)  # until somebody opens the search again
+    assert len(of(study, "screen")) == 5
+    assert of(study, "confirm")
+
+
+def test_a_line_that_cannot_be_searched_is_refused_when_the_study_is_opened(shop, retune, a_line):
+    for search, key in (
+        ({"space": {"markov": {"steps": [99, 100]}}}, "search.space.markov.steps"),
+        ({"screen": {"trials": 5, "seeds": 2}}, "search.screen.seeds"),
+    ):
+        line = a_line(**search)
+        with pytest.raises(LineError, match=key):
+            tuning.open_study(line, shop.store, retune(line=line), shop.studies)
+
+
+def test_a_stage_that_does_not_exist_is_refused(shop, retune):
+    plan = retune()
+    begin(shop, plan)
+    with pytest.raises(ValueError, match="stage must be one of"):
+        work(shop, plan, "polish")
+    with pytest.raises(ValueError, match="stage must be one of"):
+        tuning.jobs(shop.line, shop.store, plan, "polish", shop.studies)
