@@ -15,21 +15,28 @@ from recsys.settings import Feedback, Split
 from recsys.split import cut, microseconds
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-HOURS = 96  # one event an hour would be a lot; the newest is at the last of them
 FEEDBACK = Feedback(columns={})
-# The newest event lies at hour 96, so window-1 begins just after hour 24, window-2 after 48 and the holdout after 72.
-WINDOWS_BEGIN, HOLDOUT_BEGINS = (25, 49), 73
+
+# Time is told in ticks, two an hour: 2 * h is the hour h itself, 2 * h + 1 the microsecond after it. The newest event
+# is at hour 96, so window-1 begins one microsecond after hour 24, window-2 after hour 48 and the holdout after hour 72.
+NEWEST = 192
+WINDOWS_BEGIN, HOLDOUT_BEGINS = (49, 97), 145
 BEGINS = (*WINDOWS_BEGIN, HOLDOUT_BEGINS)
 
-an_event = st.tuples(st.integers(0, HOURS), st.sampled_from("abcd"), st.sampled_from("uvwxyz"))
+near_a_cut = st.sampled_from([begin + tick for begin in BEGINS for tick in (-1, 0, 1)])
+an_event = st.tuples(st.integers(0, NEWEST) | near_a_cut, st.sampled_from("abcd"), st.sampled_from("uvwxyz"))
 some_events = st.lists(an_event, max_size=25)
 
 # Each part has an event, and the newest stands where it stands, so that the cuts do too.
-FIXED = [(0, "a", "u"), (30, "a", "v"), (50, "b", "w"), (80, "c", "x"), (HOURS, "d", "y")]
+FIXED = [(0, "a", "u"), (60, "a", "v"), (100, "b", "w"), (160, "c", "x"), (NEWEST, "d", "y")]
+
+
+def moment(tick):
+    return START + timedelta(hours=tick // 2, microseconds=tick % 2)
 
 
 def freeze(events, min_item_events):
-    """Cut hours, users and items without going through a store."""
+    """Cut ticks, users and items without going through a store."""
     split = Split(holdout_days=1, window_days=1, windows=2, min_train_events=1, min_item_events=min_item_events)
     ordered = sorted(events)
     table = pa.table(
@@ -37,7 +44,7 @@ def freeze(events, min_item_events):
             "event_id": [f"e{n:03}" for n, _ in enumerate(ordered)],
             "user_id": [user for _, user, _ in ordered],
             "item_id": [item for _, _, item in ordered],
-            "timestamp": pa.array([START + timedelta(hours=hour) for hour, _, _ in ordered], pa.timestamp("us", "UTC")),
+            "timestamp": pa.array([moment(tick) for tick, _, _ in ordered], pa.timestamp("us", "UTC")),
         }
     )
     with engine() as con:
@@ -102,13 +109,13 @@ def brute_force(events, begin, end, known_until, min_item_events):
     """Ask for every event from `begin` until `end`, by loops: its target and the history that its user had."""
     ordered = sorted(events)
     known = []  # items in the order in which they became known
-    for at, (hour, _, item) in enumerate(ordered):
-        if hour < known_until and [i for _, _, i in ordered[: at + 1]].count(item) == min_item_events:
+    for at, (tick, _, item) in enumerate(ordered):
+        if tick < known_until and [i for _, _, i in ordered[: at + 1]].count(item) == min_item_events:
             known.append(item)
     number = {item: n for n, item in enumerate(known, start=1)}
     cases = []
-    for at, (hour, user, item) in enumerate(ordered):
-        if begin <= hour < end:
+    for at, (tick, user, item) in enumerate(ordered):
+        if begin <= tick < end:
             history = [number.get(i, 0) for _, u, i in ordered[:at] if u == user]
             cases.append((number.get(item, 0), history))
     return sorted(cases)
@@ -124,14 +131,14 @@ def test_a_history_is_what_its_user_did_before_in_the_items_known_then(events, m
         assert min_item_events == 2
         return
     first = WINDOWS_BEGIN[0]
-    for window, begin, end in zip(frozen.windows, WINDOWS_BEGIN, (49, 73), strict=True):
+    for window, begin, end in zip(frozen.windows, WINDOWS_BEGIN, (97, 145), strict=True):
         assert told(window) == brute_force(events, begin, end, first, min_item_events)
-    for n, (begin, end) in enumerate(zip(WINDOWS_BEGIN, (49, 73), strict=True)):
+    for n, (begin, end) in enumerate(zip(WINDOWS_BEGIN, (97, 145), strict=True)):
         train, cases = frozen.rolled(n)
         assert train.n_items == cases.sequences.n_items
-        assert train.n_events == sum(hour < begin for hour, _, _ in events)
+        assert train.n_events == sum(tick < begin for tick, _, _ in events)
         assert told(cases) == brute_force(events, begin, end, begin, min_item_events)
-    assert told(holdout) == brute_force(events, HOLDOUT_BEGINS, HOURS + 1, HOLDOUT_BEGINS, min_item_events)
+    assert told(holdout) == brute_force(events, HOLDOUT_BEGINS, NEWEST + 1, HOLDOUT_BEGINS, min_item_events)
 
 
 def told(cases):
@@ -145,7 +152,7 @@ def told(cases):
 
 
 def test_an_item_that_became_known_inside_the_windows_is_0_to_what_was_trained_before_them():
-    frozen, holdout = freeze([*FIXED, (10, "a", "u"), (31, "b", "new"), (60, "a", "new"), (60, "a", "u")], 1)
+    frozen, holdout = freeze([*FIXED, (48, "a", "u"), (61, "b", "new"), (120, "a", "new"), (120, "a", "u")], 1)
     assert frozen.vocabulary == ("u", "v", "new", "w")
     assert frozen.train.n_items == 1
     assert told(frozen.windows[0]) == [(0, []), (0, [1, 1])]  # b took new, a took v
