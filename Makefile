@@ -17,8 +17,8 @@ endif
 # Nothing that runs here reports to anybody.
 export DO_NOT_TRACK := 1
 
-PYTHON_DIRS := recsys expectations monitoring retune plugins dags benchmarks tests
-MYPY_DIRS   := recsys expectations monitoring retune plugins/retune_plugin.py plugins/retune_airflow dags benchmarks
+PYTHON_DIRS := recsys expectations monitoring retune plugins dags docker benchmarks tests
+MYPY_DIRS   := recsys expectations monitoring retune plugins/retune_plugin.py plugins/retune_airflow dags docker benchmarks
 BENCHMARKS  := $(filter-out _%,$(notdir $(basename $(wildcard benchmarks/*.py))))
 
 .PHONY: help demo up down test check bench lock
