@@ -19,7 +19,7 @@ Days = Annotated[float, Field(gt=0)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Column(_Table):
@@ -84,6 +84,10 @@ class Feedback(_Table):
             if column is None or column.role != "label":
                 labels = [name for name, c in self.columns.items() if c.role == "label"]
                 raise ValueError(f"positive.column must be one of the labels {labels}, but is {self.positive.column!r}")
+            if column.type == "category":
+                raise ValueError(
+                    f"positive.column must be a number or integer, but {self.positive.column} is of type category"
+                )
             if column.max is not None and self.positive.at_least > column.max:
                 raise ValueError(
                     f"positive.at_least must not be over the maximum of {self.positive.column}, "

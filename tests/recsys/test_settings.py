@@ -1,0 +1,270 @@
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from recsys import landing, synthetic
+from recsys.errors import LineError
+from recsys.models import FAMILIES
+from recsys.settings import Line, lines_folder, read_line, read_lines, store_url, studies_url
+from recsys.tuning.space import search_space
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOP = ROOT / "examples" / "shop.toml"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="shop"):
+        path = tmp_path / f"{name}.toml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def edit(old, new):
+    """The shop's file with one thing changed."""
+    text = SHOP.read_text()
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
+
+
+@pytest.mark.parametrize("path", [SHOP, ROOT / "lines" / "movielens.toml"], ids=lambda path: path.stem)
+def test_the_lines_that_come_along_are_sound(path):
+    line = read_line(path, FAMILIES)
+    assert line.name == path.stem
+    search_space(line)
+
+
+def test_a_line_is_read_with_its_defaults(write):
+    line = read_line(write(synthetic.LINE))
+    assert line.split.holdout_days == 3
+    assert line.split.head_share == 0.2
+    assert line.gate.confidence == 0.95
+    assert line.feedback.columns["device"].values == ("phone", "desktop")
+    assert line.feedback.positive is None
+
+
+def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
+    assert read_line(write(edit("holdout_days = 3", "holdout_days = 3.5"))).split.holdout_days == 3.5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        # keys
+        (
+            "holdout_days = 3",
+            "holdout_day = 3",
+            "split.holdout_day: no such key; it must be one of ['head_share', 'holdout_days', 'min_item_events', "
+            "'min_train_events', 'train_days', 'window_days', 'windows']. Did you mean 'holdout_days'?",
+        ),
+        ("[budgets]", "[budget]", "budget: no such key; it must be one of "),
+        (
+            'role = "label"\ntype = "integer"',
+            'role = "label"\ntype = "integer"\nmaxi = 1',
+            "feedback.columns.clicked.maxi: no such key; it must be one of ['max', 'min', 'nullable', 'role', "
+            "'type', 'values']. Did you mean 'max'?",
+        ),
+        ("[search.screen]\ntrials = 24", "[search.screen]", "search.screen.trials: must be given, but is missing."),
+        ("size_mib = 64", "", "budgets.size_mib: must be given, but is missing."),
+        # types
+        ("workers = 4", 'workers = "4"', "search.workers: must be a valid integer, but is '4'."),
+        ("windows = 2", "windows = 2.5", "split.windows: must be a valid integer, but is 2.5."),
+        ("p99_ms = 15", "p99_ms = true", "budgets.p99_ms: must be a valid number, but is True."),
+        ('families = ["markov", "sasrec"]', 'families = "markov"', "search.families: must be a valid tuple, but is "),
+        ("[gate]\nmin_ndcg_gain", "[schedule.gate]\nmin_ndcg_gain", "schedule.gate: no such key"),
+        # ranges
+        ("p99_ms = 15", "p99_ms = 0", "budgets.p99_ms: must be greater than 0, but is 0."),
+        (
+            "max_unknown_item_share = 0.2",
+            "max_unknown_item_share = 1.2",
+            "feedback.max_unknown_item_share: must be less than or equal to 1, but is 1.2.",
+        ),
+        ("min_ndcg_gain = 0.001", "min_ndcg_gain = nan", "gate.min_ndcg_gain: must be a finite number, but is nan."),
+        ("budget_s = 7200", "budget_s = inf", "search.budget_s: must be a finite number, but is inf."),
+        ('task = "retrieval"', 'task = "ranking"', "task: must be 'retrieval', but is 'ranking'."),
+        (
+            'role = "label"\ntype = "integer"',
+            'role = "target"\ntype = "integer"',
+            "feedback.columns.clicked.role: must be 'label' or 'context', but is 'target'.",
+        ),
+        ('owner = "storefront"', 'owner = ""', "owner: String must have at least 1 character, but is ''."),
+        # contradictions
+        (
+            "min = 1\nmax = 200",
+            "min = 201\nmax = 200",
+            "feedback.columns.position: min must not be over max, but 201.0 is over 200.0.",
+        ),
+        (
+            'type = "category"\nvalues',
+            'type = "category"\nmin = 1\nvalues',
+            "feedback.columns.device: min and max belong to a number or integer, but type is category.",
+        ),
+        (
+            'type = "category"\nvalues',
+            'type = "number"\nvalues',
+            "feedback.columns.device: values belong to a category, but type is number.",
+        ),
+        (
+            'column = "clicked"',
+            'column = "position"',
+            "feedback: positive.column must be one of the labels ['clicked', 'dwell_s'], but is 'position'.",
+        ),
+        (
+            "at_least = 1\n",
+            "at_least = 2\n",
+            "feedback: positive.at_least must not be over the maximum of clicked, but 2.0 is over 1.0.",
+        ),
+        (
+            '[feedback.columns.clicked]\nrole = "label"\ntype = "integer"\nmin = 0\nmax = 1',
+            '[feedback.columns.clicked]\nrole = "label"\ntype = "category"',
+            "feedback: positive.column must be a number or integer, but clicked is of type category.",
+        ),
+        (
+            "[feedback.columns.position]",
+            "[feedback.columns.user_id]",
+            "feedback.columns: user_id is a column that every line has, so it must not be declared.",
+        ),
+        (
+            "[feedback.columns.position]",
+            "[feedback.columns.Position]",
+            "feedback.columns: names must be lower_case letters, digits and underscores, but one is 'Position'.",
+        ),
+        (
+            "trials = 8",
+            "trials = 80",
+            "search: trials must not grow from screen to refine to confirm, but are 24, 80 and 3.",
+        ),
+        (
+            "share = 0.5",
+            "share = 0.1",
+            "search: share must not shrink from screen to refine to confirm, but is 0.2, 0.1 and 1.0.",
+        ),
+        (
+            'families = ["markov", "sasrec"]',
+            'families = ["markov", "markov"]',
+            "search: families must name at least one family, each once, but are ['markov', 'markov'].",
+        ),
+        (
+            'families = ["markov", "sasrec"]',
+            'families = ["markov"]',
+            "search: space.sasrec must belong to one of families ['markov'].",
+        ),
+        (
+            'families = ["markov", "sasrec"]',
+            'families = ["markov", "sasrec", "sasrek"]',
+            "search.families: must be among ['hybrid', 'markov', 'popularity', 'sasrec', 'two_tower'], but one is "
+            "'sasrek'. Did you mean 'sasrec'?",
+        ),
+    ],
+)
+def test_a_wrong_key_type_range_or_contradiction_names_file_key_rule_and_finding(write, old, new, says):
+    path = write(edit(old, new))
+    with pytest.raises(LineError) as error:
+        read_line(path, FAMILIES)
+    assert any(said.startswith(f"{path}: {says}") for said in str(error.value).splitlines()), str(error.value)
+
+
+def test_every_mistake_of_a_file_is_named_at_once(write):
+    with pytest.raises(LineError) as error:
+        read_line(write(edit("p99_ms = 15", "p99_ms = -1").replace("workers = 4", "workers = 0")))
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_the_name_must_be_the_files_own(write):
+    path = write(SHOP.read_text(), name="store")
+    with pytest.raises(
+        LineError, match=re.escape(f"{path}: name: must be the file's own name 'store', but is 'shop'.")
+    ):
+        read_line(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["name = shop", "[feedback\n", 'name = "a"\nname = "b"', b"\xff\xfe", "x" * 3], ids=range(5)
+)
+def test_what_is_not_toml_says_so(write, text):
+    path = write(text)
+    with pytest.raises(LineError, match=re.escape(f"{path}: must be TOML, but ")):
+        read_line(path)
+
+
+def test_a_missing_file_names_the_lines_beside_it(write, tmp_path):
+    write(SHOP.read_text())
+    missing = tmp_path / "shoes.toml"
+    with pytest.raises(LineError, match=re.escape(f"{missing}: there must be such a file, but")) as error:
+        read_line(missing)
+    assert "['shop']" in str(error.value)
+
+
+def test_one_wrong_file_spoils_the_reading_of_a_folder(write, tmp_path):
+    write(SHOP.read_text())
+    assert [line.name for line in read_lines(tmp_path)] == ["shop"]
+    write("", name="other")
+    with pytest.raises(LineError, match=r"other\.toml: name: must be given"):
+        read_lines(tmp_path)
+
+
+def test_places_come_from_the_environment_or_lie_under_var(monkeypatch, tmp_path):
+    for name in ("RETUNE_STORE", "RETUNE_STUDIES", "RETUNE_LINES", "RETUNE_VAR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert (store_url(), studies_url()) == ((tmp_path / "var/store").as_uri(), str(tmp_path / "var/studies.journal"))
+    assert lines_folder() == tmp_path / "lines"
+    monkeypatch.setenv("RETUNE_STORE", "s3://bucket/prefix")
+    monkeypatch.setenv("RETUNE_STUDIES", "postgresql+psycopg://host/studies")
+    monkeypatch.setenv("RETUNE_LINES", str(tmp_path / "mine"))
+    assert (store_url(), studies_url()) == ("s3://bucket/prefix", "postgresql+psycopg://host/studies")
+    assert lines_folder() == tmp_path / "mine"
+
+
+# --- the documentation
+
+
+def told_keys():
+    """Section, key and default of every row of docs/lines.md."""
+    section, rows = "", []
+    for text in (ROOT / "docs" / "lines.md").read_text().splitlines():
+        if text.startswith("## "):
+            section = "" if text == "## The line" else text.removeprefix("## ")
+        elif found := re.match(r"\| `(\w+)` \| (.*?) \|", text):
+            rows += [(each, *found.groups()) for each in section.split(", ")]
+    return sorted(rows)
+
+
+def known_keys(model=Line, section=""):
+    rows = []
+    for name, field in model.model_fields.items():
+        below = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
+        tables = [t for t in below if issubclass(t, BaseModel)]
+        rows.append((section, name, in_words(field, is_table=bool(tables))))
+        for table in tables:
+            rows += known_keys(table, f"{section}.{name}".removeprefix("."))
+    return sorted(rows)
+
+
+def in_words(field, *, is_table):
+    if field.is_required():
+        return "–"
+    if field.default is None:
+        return "*none*"
+    if is_table:
+        return "all defaults"
+    return f"`{json.dumps(field.default)}`"
+
+
+def test_the_documentation_lists_every_key_with_its_default():
+    assert told_keys() == known_keys()
+
+
+def test_the_event_that_the_example_shows_can_be_read():
+    shown = re.search(r"```json\n(.*)\n```", (SHOP.parent / "README.md").read_text())
+    assert shown is not None
+    [row] = landing.read(read_line(SHOP).feedback, "landing/13.jsonl", shown[1].encode()).to_pylist()
+    assert row["item_id"] == "sku-4410"
+    assert row["timestamp"].isoformat() == "2026-03-01T13:05:10.250000+00:00"
+    assert row["dwell_s"] == 12.5
