@@ -253,12 +253,7 @@ def _border(key: str, url: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _translated(error, key, url) from error
-    except Boto3Error as error:  # of uploads, which hide the answer that made them fail
-        hidden = error.__context__
-        if isinstance(hidden, ClientError):
-            raise _translated(hidden, key, url) from error
-        raise StoreError(f"{url} could not serve {key!r}: {error}", key=key) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, Boto3Error) as error:
         raise StoreError(f"{url} could not serve {key!r}: {error}", key=key) from error
 
 
