@@ -11,7 +11,8 @@ from retune.report import plots
 from retune.report.svg import DARK, INK
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
-HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> & $\\frac{1}{0}$ {{ 7 * 7 }}'
+HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> & {{ 7 * 7 }}'
+FORMULA = "$\\frac{1}{2}$"
 
 
 class Reader(HTMLParser):
@@ -124,18 +125,16 @@ def test_hostile_strings_are_only_ever_text(line, books):
     dataset = books.freeze(as_of, 50_000)
     books.baseline(dataset)
     verdict = books.judge(dataset, (0.3, 0.2))
-    hostile = tuple(replace(column, column=HOSTILE + str(n)) for n, column in enumerate(verdict.columns))
+    hostile = tuple(replace(c, column=name) for c, name in zip(verdict.columns, (HOSTILE, FORMULA), strict=True))
     books.put(f"drift/{dataset.dataset_id}/verdict.json", replace(verdict, columns=hostile))
     plan = books.decide(verdict, Action.RETUNE, HOSTILE, family=HOSTILE)
     trials = [replace(trial, reason=HOSTILE, stage=HOSTILE, infeasible=(HOSTILE,)) for trial in books.trials(plan)[:3]]
     books.search(plan, trials, ended=HOSTILE)
     books.move("popularity-again", HOSTILE, by=HOSTILE, bundle_of=dataset)
-    page = render(line, books.store)
-    read = Reader(page)
+    read = Reader(render(line, books.store))
     assert {tag for tag, _ in read.elements}.isdisjoint({"script", "img"})
-    text = "".join(read.texts)
-    assert text.count(HOSTILE) >= 12
-    assert "49" not in re.sub(r"[\d.]+", lambda m: m[0] if m[0] == "49" else "", text)
+    assert "".join(read.texts).count(HOSTILE) >= 12
+    assert read.texts.count(FORMULA) == 2, "the wide and the narrow picture name the column as it is"
 
 
 def test_a_page_without_anything_says_so(line, books):
