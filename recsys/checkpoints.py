@@ -73,7 +73,8 @@ def load_checkpoint(
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
+            known = json.loads(file.metadata()["progress"])
+            progress = Progress(**{**known, "losses": tuple(known["losses"])})
             if progress.fingerprint != fingerprint:
                 raise ValueError(
                     f"{path} belongs to another training: "

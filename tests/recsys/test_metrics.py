@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.metrics import Coverage, TailShare, evaluate, interval, top_k
@@ -75,6 +75,7 @@ def test_size_of_batches_changes_nothing():
     assert (whole.coverage, whole.tail_share) == (single.coverage, single.tail_share)
 
 
+@settings(deadline=None)
 @given(
     scores=st.lists(st.integers(-2, 2), min_size=2, max_size=12),
     k=st.integers(1, 14),

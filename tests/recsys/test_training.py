@@ -1,0 +1,274 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from recsys.checkpoints import FILE
+from recsys.errors import Diverged
+from recsys.models import FAMILIES
+from recsys.sequences import Sequences
+from recsys.training import learning_rate, portion, train, windows
+
+CONFIGURATION = {
+    **FAMILIES["sasrec"].defaults,
+    "epochs": 4,
+    "batch_size": 64,
+    "lr": 0.01,
+    "dim": 8,
+    "history_length": 6,
+    "dropout": 0.3,
+    "negatives": 5,
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums are only promised to come out the same on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def made(lengths, n_items=11, seed=0):
+    rng = np.random.default_rng(seed)
+    items = np.concatenate([1 + (rng.integers(n_items) + np.arange(length)) % n_items for length in lengths])
+    return Sequences(
+        items=items.astype(np.int32),
+        times=np.arange(len(items)),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        n_items=n_items,
+    )
+
+
+SEQUENCES = made(np.arange(40) % 19)
+
+
+def run(**changed):
+    network = FAMILIES["sasrec"].build(CONFIGURATION, n_items=11)
+    return network, train(network, SEQUENCES, CONFIGURATION, seed=3, **changed)
+
+
+def bits(network):
+    return {name: tensor.numpy().tobytes() for name, tensor in network.state_dict().items()}
+
+
+def test_network_learns_what_always_follows():
+    configuration = {**CONFIGURATION, "epochs": 30, "lr": 0.02, "dropout": 0.0}
+    network = FAMILIES["sasrec"].build(configuration, n_items=11)
+    training = train(network, SEQUENCES, configuration, seed=3)
+    assert training.epochs == len(training.losses) == 30
+    assert training.stopped == "finished"
+    assert training.losses[-1] < 0.5 * training.losses[0]
+    history = torch.tensor([[0, 0, 0, 3, 4, 5]])
+    assert network(history)[0, 1:].argmax().item() + 1 == 6
+
+
+def test_interrupted_after_any_epoch_it_ends_with_the_same_bits(tmp_path):
+    whole, training = run()
+    for done in (1, 2, 3):
+        folder = tmp_path / str(done)
+
+        def interrupt(epoch, network, last=done):
+            if epoch == last + 1:
+                raise KeyboardInterrupt
+            return False
+
+        with pytest.raises(KeyboardInterrupt):
+            run(checkpoint=folder, on_epoch=interrupt)
+        resumed, rest = run(checkpoint=folder)
+        assert rest.resumed_after == done
+        assert rest.losses == training.losses
+        assert bits(resumed) == bits(whole)
+
+
+def test_killed_process_loses_one_epoch_at_most(tmp_path):
+    whole, _ = run()
+    script = (
+        "import importlib.util, sys, pathlib\n"
+        f"spec = importlib.util.spec_from_file_location('suite', {str(Path(__file__))!r})\n"
+        "suite = importlib.util.module_from_spec(spec); spec.loader.exec_module(suite)\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "def tell(epoch, network):\n"
+        "    print(epoch, flush=True)\n"
+        "    return epoch == 3 and bool(sys.stdin.readline())\n"  # waits there to be killed
+        f"suite.run(checkpoint=pathlib.Path({str(tmp_path)!r}), on_epoch=tell)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    with child:
+        assert [int(child.stdout.readline()) for _ in range(3)] == [1, 2, 3]
+        child.send_signal(signal.SIGKILL)
+    resumed, rest = run(checkpoint=tmp_path)
+    assert rest.resumed_after == 2
+    assert bits(resumed) == bits(whole)
+
+
+def test_finished_checkpoint_is_not_trained_again(tmp_path):
+    network, training = run(checkpoint=tmp_path)
+    again, nothing = run(checkpoint=tmp_path, on_epoch=lambda epoch, network: pytest.fail("an epoch was run"))
+    assert nothing.resumed_after == nothing.epochs == 4
+    assert nothing.losses == training.losses
+    assert bits(again) == bits(network)
+
+
+def test_checkpoint_of_another_training_is_refused(tmp_path):
+    run(checkpoint=tmp_path)
+    network = FAMILIES["sasrec"].build(CONFIGURATION, n_items=11)
+    for changed in ({"seed": 4}, {"share": 0.5}):
+        with pytest.raises(ValueError, match="belongs to another training"):
+            train(network, SEQUENCES, CONFIGURATION, **{"seed": 3, "checkpoint": tmp_path, **changed})
+    with pytest.raises(ValueError, match="belongs to another training"):
+        train(network, SEQUENCES, {**CONFIGURATION, "lr": 0.02}, seed=3, checkpoint=tmp_path)
+
+
+def test_state_of_the_callers_random_numbers_is_left_alone():
+    network = FAMILIES["sasrec"].build(CONFIGURATION, n_items=11)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    train(network, SEQUENCES, CONFIGURATION, seed=3)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_on_epoch_ends_the_training_and_leaves_a_checkpoint_of_it(tmp_path):
+    seen = []
+
+    def prune(epoch, network):
+        seen.append((epoch, network.training))
+        return epoch == 2
+
+    network, training = run(checkpoint=tmp_path, on_epoch=prune)
+    assert seen == [(1, False), (2, False)]
+    assert (training.stopped, training.epochs) == ("asked", 2)
+    assert not network.training
+    assert (tmp_path / FILE).exists()
+
+
+def test_no_epoch_begins_after_the_deadline():
+    _, training = run(deadline=time.monotonic())
+    assert (training.stopped, training.epochs, training.losses) == ("deadline", 0, ())
+
+
+def test_loss_that_is_no_number_is_raised_with_its_epoch():
+    network = FAMILIES["sasrec"].build(CONFIGURATION, n_items=11)
+    with pytest.raises(Diverged, match="loss of epoch") as caught:
+        train(network, SEQUENCES, {**CONFIGURATION, "lr": 1e30}, seed=3)
+    assert caught.value.epoch in (1, 2)
+    assert not math.isfinite(caught.value.loss)
+
+
+def test_closed_form_network_is_only_prepared():
+    family = FAMILIES["markov"]
+    network = family.build(family.defaults, n_items=11)
+    training = train(network, SEQUENCES, family.defaults, seed=0)
+    assert (training.epochs, training.stopped) == (0, "finished")
+    assert network.popularity.sum().item() == pytest.approx(1)
+
+
+def test_weight_decay_spares_vectors():
+    class Still(nn.Module):
+        """Has no gradient, so that only decay can move it."""
+
+        history_length, n_items = 6, 11
+
+        def __init__(self):
+            super().__init__()
+            self.matrix, self.vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+
+        def prepare(self, train, seed):
+            pass
+
+        def loss(self, windows):
+            return 0 * (self.matrix.sum() + self.vector.sum())
+
+    network = Still()
+    train(network, SEQUENCES, {"epochs": 1, "lr": 0.1, "batch_size": 1000, "weight_decay": 0.5}, seed=0)
+    assert network.vector.tolist() == [1, 1]
+    # One batch is one step at the full rate: 1 - lr x weight_decay.
+    np.testing.assert_allclose(network.matrix.detach(), 0.95)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1])
+def test_share_must_lie_in_its_range(share):
+    with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]"):
+        portion(SEQUENCES, share, seed=0)
+
+
+def test_smaller_share_is_contained_in_the_larger_and_users_stay_whole():
+    def users(sequences):
+        return Counter(
+            tuple(sequences.times[begin:end])
+            for begin, end in zip(sequences.offsets, sequences.offsets[1:], strict=False)
+        )
+
+    third, half = portion(SEQUENCES, 1 / 3, seed=5), portion(SEQUENCES, 0.5, seed=5)
+    assert (third.n_users, half.n_users) == (14, 20)
+    assert users(third) <= users(half) <= users(SEQUENCES)
+    assert portion(SEQUENCES, 1.0, seed=5) is SEQUENCES
+
+
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 23), min_size=1, max_size=9),
+    history_length=st.integers(1, 7),
+    batch_size=st.integers(1, 40),
+    seed=st.integers(0, 1000),
+)
+def test_windows_name_every_item_once_after_items_that_really_came_before(lengths, history_length, batch_size, seed):
+    n_items = max(sum(lengths), 1)
+    sequences = Sequences(
+        items=np.arange(1, sum(lengths) + 1, dtype=np.int32),  # each event is an item of its own
+        times=np.arange(sum(lengths)),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        n_items=n_items,
+    )
+    starts = set(1 + sequences.offsets[:-1])
+    targets = []
+    for batch in windows(sequences, history_length, batch_size, np.random.default_rng(seed)):
+        rows, width = batch.shape[0], batch.shape[1] - 1
+        assert width <= history_length
+        assert rows == 1 or rows * width <= batch_size
+        for row in batch:
+            held = row[row > 0]
+            assert (np.diff(held) == 1).all()
+            assert (row[-len(held) :] == held).all()  # padding on the left only
+            own_start = max(start for start in starts if start <= held[0])
+            assert all(start <= own_start or start > held[-1] for start in starts)  # one user
+            begins = held[0] in starts and row[0] == 0
+            targets += held.tolist() if begins else held[1:].tolist()
+    assert sorted(targets) == list(range(1, sum(lengths) + 1))
+
+
+def test_windows_are_drawn_anew_for_each_epoch():
+    sequences = made([50] * 4)
+    first, second = (
+        [batch.tolist() for batch in windows(sequences, 8, 16, np.random.default_rng(seed))] for seed in (0, 1)
+    )
+    assert first != second
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    rates = [learning_rate(step, 200) for step in range(200)]
+    assert np.argmax(rates) == 10
+    assert rates[10] == 1
+    assert all(np.diff(rates[:11]) > 0)
+    assert all(np.diff(rates[10:]) < 0)
+    assert rates[-1] < 1e-3
+    assert learning_rate(0, 1) == 1
