@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._table import ROOT, show
-from retune.guardian import MARK, marked
+from retune.guardian import MARK, mark_of, marked
 from retune.stages import HEAVY_MODULES
 from retune.supervisor import Supervisor
 
@@ -25,6 +25,9 @@ def main() -> None:
         with _up(home) as again:
             time.sleep(IDLE_S)
             pss_mb, processes = _weigh(home)
+            cpu_s = _cpu_s(home)
+            time.sleep(IDLE_S)
+            idle_cpu = (_cpu_s(home) - cpu_s) / IDLE_S
             began = time.monotonic()
         down_s = time.monotonic() - began
     figures: dict[str, Any] = {
@@ -36,6 +39,7 @@ def main() -> None:
         "idle_mb": round(sum(pss_mb.values())),
         "idle_mb_by_component": {name: round(megabytes) for name, megabytes in sorted(pss_mb.items())},
         "processes": processes,
+        "idle_cpu_cores": round(idle_cpu, 3),
     }
     rows: list[tuple[str, Any, str]] = [
         ("page answers, empty home", figures["first_page_s"], "s"),
@@ -46,6 +50,7 @@ def main() -> None:
         ("idle memory (PSS)", figures["idle_mb"], "MB"),
         *((f"  of which {name}", megabytes, "MB") for name, megabytes in figures["idle_mb_by_component"].items()),
         ("processes", figures["processes"], ""),
+        ("idle processor time", figures["idle_cpu_cores"], "cores"),
     ]
     show("up", title="make up", columns=("what", "measured", "unit"), rows=rows, figures=figures)
 
@@ -57,11 +62,16 @@ def _up(home: Path) -> Supervisor:
 def _weigh(home: Path) -> tuple[dict[str, float], int]:
     """Return the megabytes of each component with all its children, and the number of processes."""
     megabytes: dict[str, float] = {}
-    processes = marked(f"{home}|")
+    processes = marked(mark_of(home))
     for process in processes:
         component = process.environ()[MARK].split("|")[2]
         megabytes[component] = megabytes.get(component, 0.0) + process.memory_full_info().pss / 1e6
     return megabytes, len(processes)
+
+
+def _cpu_s(home: Path) -> float:
+    """Return the processor seconds that the components and their ended children have used."""
+    return sum(sum(process.cpu_times()[:4]) for process in marked(mark_of(home)))
 
 
 if __name__ == "__main__":

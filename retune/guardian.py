@@ -12,6 +12,7 @@ import os
 import select
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -19,6 +20,15 @@ MARK = "RETUNE_SUPERVISED"
 
 # setproctitle, which Airflow uses, would write over the environment that the mark is read from.
 KEEP_MARKS = {"SPT_NOENV": "1"}
+
+
+def mark_of(home: Path) -> str:
+    """Return how the marks of everything begin that any supervisor of `home` has started.
+
+    >>> mark_of(Path("/srv/airflow"))
+    '/srv/airflow|'
+    """
+    return f"{home}|"
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -22,8 +22,8 @@ from recsys.errors import RecsysError
 from retune.airflow_client import AirflowClient, AirflowError
 from retune.airflow_home import LOGIN, AirflowHome, free_port
 from retune.component import Component
-from retune.guardian import end_marked, marked
-from retune.lease import Lease, Running, last_supervisor, running
+from retune.guardian import end_marked, mark_of
+from retune.lease import Lease, Running, last_supervisor
 from retune.vigil import Patience, Vigil
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Supervisor:
         self._preload = {"scheduler": (*PRELOAD, *preload)}
         self._base = dict(os.environ if environment is None else environment)
         self._patience = patience or Patience()
-        self._mark = f"{_mark_of(self._home)}{secrets.token_hex(8)}|"
+        self._mark = f"{mark_of(self._home)}{secrets.token_hex(8)}|"
         self._components: dict[str, Component] = {}
         self._vigil = Vigil(self._patience)
         self._not_before: dict[str, float] = {}
@@ -175,7 +175,7 @@ class Supervisor:
 
     def _start(self) -> None:
         began = time.monotonic()
-        if left := end_marked(_mark_of(self._home)):
+        if left := end_marked(mark_of(self._home)):
             log.warning("killed %d processes that an earlier supervisor of %s left behind", left, self._home)
         home = AirflowHome(
             path=self._home,
@@ -272,15 +272,21 @@ class Supervisor:
     def _watch(self) -> None:
         asked_at = time.monotonic()
         while not self._ending.wait(0.5):
-            for component in self._components.values():
-                if component.exit_code is not None:
-                    self._replace(component, f"ended with {component.exit_code}")
-            if self._guardian is not None and self._guardian.poll() is not None:
-                log.warning("the guardian ended with %s and is replaced", self._guardian.returncode)
-                self._guardian = self._start_guardian()
-            if time.monotonic() - asked_at >= self._patience.health_s:
-                self._replace_hung()
-                asked_at = time.monotonic()
+            try:
+                self._replace_dead()
+                if time.monotonic() - asked_at >= self._patience.health_s:
+                    asked_at = time.monotonic()
+                    self._replace_hung()
+            except Exception:  # a full disk, a process that does not end: the watch goes on
+                log.exception("looking after Airflow failed this time")
+
+    def _replace_dead(self) -> None:
+        for component in self._components.values():
+            if component.exit_code is not None:
+                self._replace(component, f"ended with {component.exit_code}")
+        if self._guardian is not None and self._guardian.poll() is not None:
+            log.warning("the guardian ended with %s and is replaced", self._guardian.returncode)
+            self._guardian = self._start_guardian()
 
     def _replace_hung(self) -> None:
         started_at = {name: component.started_at for name, component in self._components.items()}
@@ -332,50 +338,3 @@ class Supervisor:
     def _write_down(self) -> None:
         assert self._lease is not None
         self._lease.write(Running(pid=os.getpid(), url=self.url, components=self.pids, restarts=self.restarts))
-
-
-def down(home: Path, *, within_s: float = 60.0) -> bool:
-    """End the supervisor of `home`, and everything that any supervisor of it has left.
-
-    Args:
-        home: the folder that was given to `Supervisor`.
-        within_s: how long it may take to end in its own order; then it is killed.
-
-    Returns:
-        Whether anything was running.
-    """
-    home = home.resolve()
-    supervisor = running(home)
-    if supervisor is not None:
-        _end_supervisor(home, supervisor.pid, within_s)
-    left = end_marked(_mark_of(home))
-    if left:
-        log.warning("killed %d processes that the supervisor of %s left behind", left, home)
-    return supervisor is not None or left > 0
-
-
-def survivors(home: Path) -> list[int]:
-    """Return the processes that any supervisor of `home` has started and that still live."""
-    return [process.pid for process in marked(_mark_of(home.resolve()))]
-
-
-def _end_supervisor(home: Path, pid: int, within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    _send(pid, signal.SIGTERM)
-    while running(home) is not None:
-        if time.monotonic() > deadline:
-            log.warning("supervisor %d of %s did not end in %.0f s and is killed", pid, home, within_s)
-            _send(pid, signal.SIGKILL)
-            deadline = float("inf")
-        time.sleep(0.1)
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:  # it ended by itself
-        log.info("supervisor %d had ended already", pid)
-
-
-def _mark_of(home: Path) -> str:
-    return f"{home}|"

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recsys.settings import lines_folder, read_lines, store_url, studies_url
+from retune.shutdown import down as end
 from retune.stages import HEAVY_MODULES
 from retune.supervisor import Supervisor
-from retune.supervisor import down as end
 
 PROJECT = Path(__file__).resolve().parents[1]
 

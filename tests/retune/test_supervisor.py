@@ -16,7 +16,8 @@ import pytest
 from retune.airflow_client import AirflowClient, AirflowError
 from retune.guardian import marked
 from retune.lease import AlreadySupervised, running
-from retune.supervisor import StartError, Supervisor, down, survivors
+from retune.shutdown import down, survivors
+from retune.supervisor import StartError, Supervisor
 from retune.vigil import Patience
 
 pytestmark = pytest.mark.airflow
