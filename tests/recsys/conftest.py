@@ -288,9 +288,19 @@ def lookup_graph(table: np.ndarray, *, slow: int, length: int) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-@pytest.fixture
-def shop(frozen_shop: tuple[Path, Dataset], tmp_path: Path) -> Shop:
-    """A shop of the test's own, with nothing in production."""
+@pytest.fixture(scope="session")
+def shop_at(frozen_shop: tuple[Path, Dataset]) -> Callable[[Path], Shop]:
+    """Make a shop in a folder that is not there yet, with nothing in production."""
     folder, dataset = frozen_shop
-    shutil.copytree(folder, tmp_path / "shop")
-    return Shop(SHOP, open_store((tmp_path / "shop").as_uri()).under(SHOP.name), dataset)
+
+    def make(path: Path) -> Shop:
+        shutil.copytree(folder, path)
+        return Shop(SHOP, open_store(path.as_uri()).under(SHOP.name), dataset)
+
+    return make
+
+
+@pytest.fixture
+def shop(shop_at: Callable[[Path], Shop], tmp_path: Path) -> Shop:
+    """A shop of the test's own."""
+    return shop_at(tmp_path / "shop")

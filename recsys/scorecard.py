@@ -1,0 +1,259 @@
+"""Measure a bundle and the incumbent on the same locked holdout, in the same run."""
+
+import io
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys import channel, ledger
+from recsys import dataset as datasets
+from recsys.bundles import FP32, INT8, key
+from recsys.errors import NoRelease, NotFound
+from recsys.holdout import load_holdout
+from recsys.latency import Latencies, measure_latency
+from recsys.metrics import Evaluation, Scorer, evaluate, interval
+from recsys.ranker import LOWEST, Ranker, Translated
+from recsys.records import Bundle, Comparison, Dataset, Estimate, LatencyResult, Scorecard, dump, load
+from recsys.references import references
+from recsys.sequences import Cases
+from recsys.settings import Line
+from recsys.store import Store
+
+log = logging.getLogger(__name__)
+
+COMPARISON = "comparison.json"
+SECONDS = 4.0  # of timing the graphs
+TIMED = 1000  # real histories that requests are made of
+OTHER = "candidate's other graph"
+SEED = 0  # of the bootstraps and of the order of the blocks
+
+
+def measure(line: Line, store: Store, bundle: Bundle, *, seconds: float = SECONDS) -> Comparison:
+    """Compare a bundle with the incumbent: quality on the holdout of the bundle's dataset, and latency side by side.
+
+    Every ranking is that of the graph which serves. The incumbent answers in its own vocabulary, item by item of the
+    same name: what it does not know it cannot recommend, as in production.
+
+    Args:
+        line: Whose budgets and confidence the measurement follows.
+        store: The line's part of the store.
+        bundle: The candidate's.
+        seconds: About how long the graphs are timed.
+
+    Returns:
+        The comparison, which then also lies beside the bundle, with the per-case evidence.
+
+    Raises:
+        NoRelease: The channel names no incumbent.
+        BadBundle: The bytes of either bundle are not those of its manifest.
+        NoFeedback: The bundle's dataset is gone.
+    """
+    incumbent = channel.current(store)
+    if incumbent is None:
+        raise NoRelease(f"There must be an incumbent to measure {bundle.release_id} against, but nothing is released.")
+    dataset = datasets.dataset(store, bundle.dataset_id)
+    frozen = datasets.load(store, dataset)
+    threads = line.budgets.threads
+    rankers = {"candidate": Ranker.open(store, bundle.release_id, threads=threads)}
+    if INT8 in bundle.files:
+        other = FP32 if bundle.serves == INT8 else INT8
+        rankers[OTHER] = Ranker.open(store, bundle.release_id, graph=other, threads=threads)
+    rankers["incumbent"] = Ranker.open(store, incumbent.release_id, threads=threads)
+    translated = {role: Translated.into(ranker, frozen.vocabulary) for role, ranker in rankers.items()}
+    fitted = references(frozen)  # before the holdout is read, so that it cannot be otherwise
+
+    cases = load_holdout(
+        store, dataset, by=bundle.by, why=f"to measure {bundle.release_id} against {incumbent.release_id}"
+    )
+    seen = {role: Seen.by(scorer, cases) for role, scorer in {**translated, **fitted}.items()}
+    latencies = _time(line, translated, cases, seconds)
+
+    card = _Cards(line=line, store=store, bundle=bundle, dataset=dataset, rankers=rankers, latencies=latencies)
+    comparison = Comparison(
+        candidate=card.served("candidate", seen["candidate"]),
+        incumbent=card.served("incumbent", seen["incumbent"]),
+        references={name: card.reference(name, seen[name]) for name in fitted},
+        ndcg_gain=_paired(seen["candidate"].evaluation, seen["incumbent"].evaluation, line.gate.confidence),
+        p99_ratio=latencies.ratio("candidate", "incumbent", confidence=line.gate.confidence),
+        quantisation_loss=_loss(bundle, seen, line.gate.confidence),
+        by=bundle.by,
+        as_of=bundle.as_of,
+    )
+    store.put(key(bundle.release_id, COMPARISON), json.dumps(dump(comparison), indent=1).encode())
+    _tell(store, comparison)
+    return comparison
+
+
+def comparison(store: Store, release_id: str) -> Comparison:
+    """Give the newest comparison of a bundle with an incumbent.
+
+    Raises:
+        NoRelease: The bundle has not been measured.
+    """
+    try:
+        body = store.get(key(release_id, COMPARISON)).body
+    except NotFound as error:
+        raise NoRelease(f"{release_id!r} must have been measured, but there is no comparison of it.") from error
+    return load(Comparison, json.loads(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one model did on the cases, and whether its scores were numbers that tell items apart."""
+
+    evaluation: Evaluation
+    finite_share: float
+    constant_share: float
+
+    @classmethod
+    def by(cls, scorer: Scorer, cases: Cases) -> "Seen":
+        """Evaluate `scorer`; a score that is no number counts as the lowest, and its case as not finite."""
+        watched = _Watched(scorer)
+        evaluation = evaluate(watched, cases)
+        n = max(len(cases), 1)
+        return cls(evaluation, finite_share=1 - watched.not_finite / n, constant_share=watched.constant / n)
+
+
+class _Watched:
+    """Passes scores on and counts the rows that no ranking can be made of."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.not_finite = 0
+        self.constant = 0
+
+    @property
+    def history_length(self) -> int:
+        return self._scorer.history_length
+
+    def __call__(self, history: NDArray[np.int64]) -> NDArray[np.float32]:
+        scores = self._scorer(history)
+        known = scores[:, 1:]
+        finite = np.isfinite(known)
+        self.not_finite += int((~finite.all(1)).sum())
+        told_apart = np.where(known == LOWEST, np.nan, known)  # items that the model does not know say nothing
+        self.constant += int((np.fmax.reduce(told_apart, axis=1) == np.fmin.reduce(told_apart, axis=1)).sum())
+        if not finite.all():
+            scores = np.where(np.isfinite(scores), scores, np.float32(LOWEST))
+        return scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cards:
+    """Writes what was seen down as scorecards, and the evidence beside the candidate's bundle."""
+
+    line: Line
+    store: Store
+    bundle: Bundle
+    dataset: Dataset
+    rankers: Mapping[str, Ranker]
+    latencies: Latencies
+
+    def served(self, role: str, seen: Seen) -> Scorecard:
+        ranker = self.rankers[role]
+        roles = [role, *([OTHER] if role == "candidate" and OTHER in self.rankers else [])]
+        return self._card(
+            role,
+            seen,
+            release_id=ranker.bundle.release_id,
+            size_bytes=ranker.bundle.files[ranker.graph].size_bytes,
+            latency=tuple(self._latency(each) for each in roles),
+        )
+
+    def reference(self, name: str, seen: Seen) -> Scorecard:
+        return self._card(name, seen, release_id=name, size_bytes=0, latency=())
+
+    def _latency(self, role: str) -> LatencyResult:
+        result = self.latencies.result(role, confidence=self.line.gate.confidence)
+        return replace(result, graph=self.rankers[role].graph)
+
+    def _card(
+        self, role: str, seen: Seen, *, release_id: str, size_bytes: int, latency: tuple[LatencyResult, ...]
+    ) -> Scorecard:
+        found, confidence = seen.evaluation, self.line.gate.confidence
+        per_case_key = key(self.bundle.release_id, f"cases/{self.dataset.dataset_id}-{release_id}.parquet")
+        self.store.put(per_case_key, _parquet(found))
+        return Scorecard(
+            release_id=release_id,
+            dataset_id=self.dataset.dataset_id,
+            ndcg_at_10=_mean(found.ndcg, found.users, confidence),
+            recall_at_10=_mean(found.hit, found.users, confidence),
+            mrr=_mean(found.reciprocal_rank, found.users, confidence),
+            coverage=found.coverage,
+            tail_share=found.tail_share,
+            cases=len(found.users),
+            users=len(np.unique(found.users)),
+            finite_share=seen.finite_share,
+            constant_share=seen.constant_share,
+            size_bytes=size_bytes,
+            latency=latency,
+            per_case_key=per_case_key,
+        )
+
+
+def _time(line: Line, scorers: Mapping[str, Translated], cases: Cases, seconds: float) -> Latencies:
+    """Time the graphs on what they really read: each its own ids and length, all the same users."""
+    which = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), TIMED)).round().astype(np.int64))
+    return measure_latency(
+        {role: scorer.ranker.scorer for role, scorer in scorers.items()},
+        {role: scorer.own_histories(cases.histories(which, scorer.history_length)) for role, scorer in scorers.items()},
+        batch_size=line.budgets.batch_size,
+        seconds=seconds,
+        seed=SEED,
+    )
+
+
+def _paired(one: Evaluation, other: Evaluation, confidence: float) -> Estimate:
+    """Give the difference of the two NDCG@10, the same users drawn for both."""
+    return _mean(one.ndcg - other.ndcg, one.users, confidence)
+
+
+def _loss(bundle: Bundle, seen: Mapping[str, Seen], confidence: float) -> Estimate | None:
+    """Give the share of fp32's NDCG@10 that int8 loses."""
+    if OTHER not in seen:
+        return None
+    fp32, int8 = (OTHER, "candidate") if bundle.serves == INT8 else ("candidate", OTHER)
+    lost = _paired(seen[fp32].evaluation, seen[int8].evaluation, confidence)
+    whole = float(seen[fp32].evaluation.ndcg.mean()) or 1.0
+    return Estimate(value=lost.value / whole, low=lost.low / whole, high=lost.high / whole)
+
+
+def _mean(per_case: NDArray[np.float64], users: NDArray[np.int64], confidence: float) -> Estimate:
+    low, high = interval(per_case, users, seed=SEED, level=confidence)
+    return Estimate(value=float(per_case.mean()), low=low, high=high)
+
+
+def _parquet(found: Evaluation) -> bytes:
+    table = pa.table(
+        {
+            "user": found.users,
+            "rank": found.ranks,
+            "ndcg": found.ndcg,
+            "hit": found.hit,
+            "reciprocal_rank": found.reciprocal_rank,
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _tell(store: Store, measured: Comparison) -> None:
+    candidate, incumbent, gain = measured.candidate, measured.incumbent, measured.ndcg_gain
+    why = (
+        f"{candidate.release_id} reaches NDCG@10 {candidate.ndcg_at_10.value:.4f} on {candidate.cases} cases of "
+        f"{candidate.users} users, {incumbent.release_id} {incumbent.ndcg_at_10.value:.4f}: gain {gain.value:+.4f} "
+        f"[{gain.low:+.4f}, {gain.high:+.4f}]."
+    )
+    ledger.append(
+        store,
+        ledger.Entry(at=datetime.now(UTC), what="measured", who=measured.by, why=why, evidence=dump(measured)),
+    )
+    log.info("%s", why)

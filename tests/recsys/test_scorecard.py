@@ -1,0 +1,227 @@
+import io
+import json
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from recsys import bundles, ledger
+from recsys import dataset as datasets
+from recsys.bundles import FP32, INT8
+from recsys.errors import BadBundle, NoRelease
+from recsys.gate import judge
+from recsys.holdout import load_holdout
+from recsys.records import Outcome
+from recsys.scorecard import comparison, measure
+from recsys.settings import Budgets
+from recsys.store import open_store
+
+
+@pytest.fixture(scope="module")
+def frozen(frozen_shop):
+    folder, dataset = frozen_shop
+    return datasets.load(open_store((folder / "shop").as_uri()), dataset)
+
+
+def transitions(frozen) -> np.ndarray:
+    """Count what followed each item before the holdout, popularity where nothing is known."""
+    known = frozen.before_holdout
+    table = np.zeros((known.n_items + 1, known.n_items + 1))
+    for begin, end in zip(known.offsets[:-1], known.offsets[1:], strict=True):
+        for before, after in zip(known.items[begin : end - 1], known.items[begin + 1 : end], strict=True):
+            table[before, after] += 1
+    popularity = np.bincount(known.items, minlength=known.n_items + 1)
+    table += popularity / popularity.sum()
+    return table
+
+
+def popularity(frozen) -> np.ndarray:
+    known = frozen.before_holdout
+    counts = np.bincount(known.items, minlength=known.n_items + 1)
+    return np.tile(counts, (known.n_items + 1, 1))
+
+
+def reordered(table: np.ndarray, vocabulary, *, without: int) -> tuple[np.ndarray, list[str]]:
+    """Say the same in another order of ids, without some items and with one that nobody else knows."""
+    order = np.random.default_rng(5).permutation(len(vocabulary))[without:]
+    old = np.concatenate([[0], order + 1])
+    size = len(order) + 2
+    changed = np.zeros((size, size))
+    changed[: size - 1, : size - 1] = table[np.ix_(old, old)]
+    changed[:, -1] = table.max() + 1  # what nobody else knows would be the first to be recommended
+    return changed, [*(vocabulary[at] for at in order), "of the incumbent alone"]
+
+
+def ndcg_by_hand(table, vocabulary, frozen, cases) -> list[float]:
+    """Rank by name, one case after the other, as a reader of the definition would."""
+    ids = {item: at for at, item in enumerate(vocabulary, start=1)}
+    found = []
+    for position, user in zip(cases.positions, cases.users, strict=True):
+        begin = cases.sequences.offsets[user]
+        history = [frozen.vocabulary[i - 1] for i in cases.sequences.items[begin:position] if i]
+        target = cases.sequences.items[position]
+        newest = next((ids[item] for item in reversed(history) if item in ids), 0)
+        ranked = sorted(
+            (item for item in frozen.vocabulary if item in ids and item not in history),
+            key=lambda item: -np.float32(table[newest, ids[item]]),
+        )[:10]
+        name = frozen.vocabulary[target - 1] if target else None
+        found.append(1 / math.log2(2 + ranked.index(name)) if name in ranked else 0.0)
+    return found
+
+
+def per_case(store, card) -> np.ndarray:
+    return pq.read_table(io.BytesIO(store.get(card.per_case_key).body))["ndcg"].to_numpy()
+
+
+quickly = partial(measure, seconds=0.2)
+
+
+@pytest.fixture(scope="module")
+def measured(frozen, shop_at, tmp_path_factory):
+    """A candidate that counted transitions against popularity of another vocabulary."""
+    shop = shop_at(tmp_path_factory.mktemp("measured") / "shop")
+    before, items = reordered(popularity(frozen), frozen.vocabulary, without=7)
+    shop.produce(shop.bundle(before, items, name="popularity"))
+    candidate = shop.bundle(transitions(frozen), frozen.vocabulary)
+    return shop, candidate, quickly(shop.line, shop.store, candidate)
+
+
+def test_both_are_measured_on_the_same_cases_each_in_its_own_vocabulary(measured, frozen):
+    shop, candidate, found = measured
+    cases = load_holdout(shop.store, shop.dataset, by="by hand", why="to count")
+    expected = ndcg_by_hand(transitions(frozen), frozen.vocabulary, frozen, cases)
+    assert per_case(shop.store, found.candidate) == pytest.approx(expected)
+    before, items = reordered(popularity(frozen), frozen.vocabulary, without=7)
+    theirs = ndcg_by_hand(before, items, frozen, cases)
+    assert per_case(shop.store, found.incumbent) == pytest.approx(theirs)
+    assert found.candidate.ndcg_at_10.value == pytest.approx(np.mean(expected))
+    assert found.ndcg_gain.value == pytest.approx(np.mean(expected) - np.mean(theirs))
+    assert 0 < found.ndcg_gain.low < found.ndcg_gain.value < found.ndcg_gain.high
+    assert found.candidate.cases == found.incumbent.cases == len(cases)
+    assert (found.candidate.release_id, found.candidate.dataset_id) == (candidate.release_id, shop.dataset.dataset_id)
+
+
+def test_the_interval_of_the_gain_is_that_of_differences_and_not_of_two_scores(measured):
+    _, _, found = measured
+    apart = math.hypot(
+        found.candidate.ndcg_at_10.high - found.candidate.ndcg_at_10.low,
+        found.incumbent.ndcg_at_10.high - found.incumbent.ndcg_at_10.low,
+    )
+    assert found.ndcg_gain.high - found.ndcg_gain.low < apart
+
+
+def test_popularity_and_a_tuned_markov_are_shown_beside_them(measured):
+    shop, _, found = measured
+    assert set(found.references) == {"popularity", "markov"}
+    assert all(len(per_case(shop.store, card)) == found.candidate.cases for card in found.references.values())
+    assert found.references["markov"].ndcg_at_10.value > found.references["popularity"].ndcg_at_10.high
+    assert found.references["markov"].latency == ()
+
+
+def test_the_holdout_is_read_once_and_the_ledger_says_what_for(measured):
+    shop, candidate, found = measured
+    reads = [e for e in ledger.read(shop.store) if e.what == "holdout read" and e.who == candidate.by]
+    assert len(reads) == 1
+    assert candidate.release_id in reads[0].why
+    assert found.incumbent.release_id in reads[0].why
+    [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "measured"]
+    assert entry.evidence["ndcg_gain"]["value"] == found.ndcg_gain.value
+
+
+def test_the_comparison_lies_beside_the_bundle(measured):
+    shop, candidate, found = measured
+    assert comparison(shop.store, candidate.release_id) == found
+    with pytest.raises(NoRelease, match="must have been measured"):
+        comparison(shop.store, found.incumbent.release_id)
+
+
+def test_a_release_against_itself_gains_exactly_nothing(shop, frozen):
+    bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
+    shop.produce(bundle)
+    found = quickly(shop.line, shop.store, bundle)
+    assert (found.ndcg_gain.value, found.ndcg_gain.low, found.ndcg_gain.high) == (0.0, 0.0, 0.0)
+    assert judge(shop.line, found, by="tests").outcome is Outcome.FAIL
+
+
+def test_a_planted_slow_graph_fails_its_budget_and_the_quick_one_of_the_same_model_keeps_it(shop, frozen):
+    """The slow graph needs 200 products of about 60 x 60; the budget lies far from both."""
+    shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    quick = shop.bundle(transitions(frozen), frozen.vocabulary)
+    slow = shop.bundle(transitions(frozen), frozen.vocabulary, slow=2000)
+    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=1.5, size_mib=5.0, batch_size=32)})
+    outcomes = {}
+    for bundle in (quick, slow):
+        found = quickly(line, shop.store, bundle)
+        [p99] = [check for check in judge(line, found, by="tests").checks if check.name == "p99"]
+        outcomes[bundle.release_id] = p99.outcome
+        assert found.candidate.latency[0].graph == FP32
+        assert found.candidate.latency[0].batch_size == 32
+    assert outcomes[slow.release_id] is Outcome.FAIL
+    assert outcomes[quick.release_id] is not Outcome.FAIL
+    assert found.p99_ratio.low > 2
+
+
+def test_both_graphs_of_a_bundle_are_measured_and_the_loss_is_relative_to_fp32(shop, frozen):
+    shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    good = shop.bundle(transitions(frozen), frozen.vocabulary)
+    poor = shop.bundle(popularity(frozen), frozen.vocabulary)
+    files = bundles.read_bundle(shop.store, good.release_id)[1]
+    files[INT8] = bundles.read_bundle(shop.store, poor.release_id)[1][FP32]  # as if it had lost all but popularity
+    refs = {name: bundles.refer(body) for name, body in files.items()}
+    release_id = bundles.identify(
+        family=good.family,
+        configuration=good.configuration,
+        dataset_id=good.dataset_id,
+        history_length=good.history_length,
+        files=refs,
+    )
+    cases = load_holdout(shop.store, shop.dataset, by="by hand", why="to count")
+    by_graph = {
+        FP32: np.mean(ndcg_by_hand(transitions(frozen), frozen.vocabulary, frozen, cases)),
+        INT8: np.mean(ndcg_by_hand(popularity(frozen), frozen.vocabulary, frozen, cases)),
+    }
+    for serves in (INT8, FP32):
+        shop.store.delete(bundles.key(release_id, bundles.MANIFEST))
+        both = bundles.keep_bundle(shop.store, replace(good, release_id=release_id, files=refs, serves=serves), files)
+        found = quickly(shop.line, shop.store, both)
+        assert [each.graph for each in found.candidate.latency] == [serves, FP32 if serves == INT8 else INT8]
+        assert found.candidate.size_bytes == refs[serves].size_bytes
+        assert found.candidate.ndcg_at_10.value == pytest.approx(by_graph[serves])
+        assert found.quantisation_loss.value == pytest.approx(1 - by_graph[INT8] / by_graph[FP32])
+        [check] = [each for each in judge(shop.line, found, by="tests").checks if each.name == "quantisation"]
+        assert check.outcome is (Outcome.FAIL if serves == INT8 else Outcome.PASS)
+
+
+def test_scores_that_are_no_numbers_or_all_alike_are_counted_and_fail_the_gate(shop, frozen):
+    shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    cases = load_holdout(shop.store, shop.dataset, by="by hand", why="to count")
+    newest = cases.histories(np.arange(len(cases)), 1)[:, 0]
+    table = transitions(frozen)
+    table[1, 5] = np.nan
+    table[2] = 3.0
+    found = quickly(shop.line, shop.store, shop.bundle(table, frozen.vocabulary)).candidate
+    assert found.finite_share == pytest.approx(1 - np.mean(newest == 1))
+    assert found.constant_share == pytest.approx(np.mean(newest == 2))
+    assert 0 < found.finite_share < 1
+    assert 0 < found.constant_share < 1
+
+
+def test_a_bundle_of_other_bytes_is_not_measured(shop, frozen):
+    shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
+    at = bundles.key(bundle.release_id, FP32)
+    shop.store.put(at, shop.store.get(at).body + b"\x00")
+    with pytest.raises(BadBundle):
+        quickly(shop.line, shop.store, bundle)
+    assert [entry for entry in ledger.read(shop.store) if entry.what == "holdout read"] == []
+
+
+def test_without_an_incumbent_nothing_is_measured(shop, frozen):
+    bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
+    with pytest.raises(NoRelease, match="must be an incumbent"):
+        quickly(shop.line, shop.store, bundle)
+    assert json.loads(shop.store.get("datasets/latest.json").body)["dataset_id"] == bundle.dataset_id
