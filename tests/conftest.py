@@ -4,6 +4,7 @@
 want. `s3_bucket` is an empty bucket of its own, which costs 0.2 s. Both start `s3_server` once per run.
 """
 
+import atexit
 import itertools
 import os
 import shutil
@@ -25,19 +26,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 PROJECT = Path(__file__).parents[1]
 SHARED_BUCKET = "shared"
 
+# Airflow reads its settings when it is imported, which the conftest of a folder below this one may do.
+AIRFLOW_HOME = tempfile.mkdtemp(prefix="retune-airflow-")
+atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
+os.environ.update(
+    AIRFLOW_HOME=AIRFLOW_HOME,
+    AIRFLOW__CORE__DAGS_FOLDER=str(PROJECT / "dags"),
+    AIRFLOW__CORE__PLUGINS_FOLDER=str(PROJECT / "plugins"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+)
+
 _number = itertools.count()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Point Airflow, which reads its settings when it is imported, at an empty folder and at this project."""
-    home = tempfile.mkdtemp(prefix="retune-airflow-")
-    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
-    os.environ.update(
-        AIRFLOW_HOME=home,
-        AIRFLOW__CORE__DAGS_FOLDER=str(PROJECT / "dags"),
-        AIRFLOW__CORE__PLUGINS_FOLDER=str(PROJECT / "plugins"),
-        AIRFLOW__CORE__LOAD_EXAMPLES="False",
-    )
 
 
 @dataclass(frozen=True)

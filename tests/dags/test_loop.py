@@ -1,0 +1,194 @@
+"""The five DAGs, run one after another by Airflow itself on made feedback; each test looks at one turn of the loop."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from recsys import channel, ledger, synthetic
+from retune import stages
+
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.timeout(900),  # the first run waits for all that the stages import
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # Airflow's, about .airflowignore
+]
+
+SEARCH = """
+[search]
+families = ["markov"]
+budget_s = 300
+workers = 2
+seed = 1
+
+[search.screen]
+trials = 2
+
+[search.refine]
+trials = 1
+
+[search.confirm]
+trials = 1
+"""
+AS_OF = f"{synthetic.START + timedelta(days=21):%Y-%m-%dT%H:%M:%S}+00:00"
+WHY = "a test of the loop"
+
+
+@pytest.fixture(scope="module")
+def site(site_environment) -> stages.Site:
+    """The line `shop`, with three weeks landed."""
+    folder = stages.lines_folder()
+    head, rest = synthetic.LINE.split("[search]")
+    (Path(folder) / "shop.toml").write_text(f"{head}{SEARCH}\n[budgets]{rest.split('[budgets]')[1]}")
+    opened = stages.site("shop")
+    opened.store.put("landing/weeks.jsonl", synthetic.jsonl(synthetic.events(days=21)))
+    return opened
+
+
+def all_of(states: dict[str, str], *tasks: str) -> set[str]:
+    return {states[task] for task in tasks}
+
+
+def last(site: stages.Site, what: str) -> ledger.Entry:
+    return [entry for entry in ledger.read(site.store) if entry.what == what][-1]
+
+
+@pytest.fixture(scope="module")
+def without_reason(run, site):
+    return run("feedback_shop", as_of=AS_OF)
+
+
+@pytest.fixture(scope="module")
+def arrived(run, without_reason):
+    return run("feedback_shop", as_of=AS_OF, reason=WHY)
+
+
+@pytest.fixture(scope="module")
+def judged(run, arrived):
+    return run("drift_shop", reason=WHY)
+
+
+@pytest.fixture(scope="module")
+def searched(run, judged):
+    return run("retune_shop", reason=WHY)
+
+
+@pytest.fixture(scope="module")
+def promoted(run, searched):
+    return run("promote_shop", reason=WHY)
+
+
+@pytest.fixture(scope="module")
+def refitted(run, promoted):
+    """By hand, a configuration that can only be worse: it hardly looks at what the user did last."""
+    blunt = {"steps": 16, "decay": 1.0, "smoothing": 1000.0}
+    return run("retune_shop", action="refit", family="markov", configuration=blunt, reason="would blunter do?")
+
+
+@pytest.fixture(scope="module")
+def held(run, refitted):
+    return run("promote_shop", plan_id=refitted.events["retune://shop/candidate"]["plan_id"], reason=WHY)
+
+
+def test_a_run_by_hand_without_a_reason_does_nothing(without_reason, site):
+    assert without_reason.state == "failed"
+    assert without_reason.tasks["pull"] == "failed"  # at once: no retry would find a reason
+    assert without_reason.events == {}
+
+
+def test_feedback_becomes_a_dataset_with_an_incumbent(arrived, site):
+    assert arrived.state == "success"
+    assert set(arrived.tasks.values()) == {"success"}
+    [(uri, extra)] = arrived.events.items()
+    assert uri == "retune://shop/dataset"
+    assert extra == {"dataset_id": stages.newest_dataset(site).dataset_id, "table_version": extra["table_version"]}
+    first = channel.history(site.store)[0]
+    assert first.release_id.startswith("popularity-")
+    assert first.by == "dag_test"  # the name of who started the run
+
+
+def test_a_run_that_finds_nothing_new_is_skipped_and_announces_nothing(arrived, run):
+    again = run("feedback_shop", as_of=AS_OF, reason=WHY)
+    assert again.state == "success"
+    assert set(again.tasks.values()) == {"skipped"}
+    assert again.events == {}
+
+
+def test_drift_announces_its_verdict_even_when_nothing_moved(judged, arrived):
+    assert judged.tasks == {"judge": "success"}
+    extra = judged.events["retune://shop/drift"]
+    assert extra["dataset_id"] == arrived.events["retune://shop/dataset"]["dataset_id"]
+    assert extra["drifted"] is False
+    assert extra["because"] == "The incumbent was made from this very dataset."
+
+
+def test_a_search_fans_out_and_announces_its_candidate(searched, site):
+    assert searched.state == "success"
+    assert set(searched.tasks.values()) == {"success"}
+    assert {task for task in searched.tasks if task.startswith("screen.work")} == {"screen.work[0]", "screen.work[1]"}
+    extra = searched.events["retune://shop/candidate"]
+    assert extra["family"] == "markov"
+    assert extra["plan_id"] == stages.newest_candidate(site).plan_id
+    study = last(site, "searched")
+    assert study.evidence["trials"] == {"complete": study.evidence["trials"]["complete"]}  # none running, none lost
+
+
+def test_a_better_candidate_is_released_and_announced(promoted, searched, site):
+    assert promoted.state == "success"
+    assert set(promoted.tasks.values()) == {"success"}
+    extra = promoted.events["retune://shop/release"]
+    now = channel.current(site.store)
+    [_, *moves] = channel.history(site.store)
+    assert moves[0].release_id == extra["release_id"]
+    assert moves[0].generation == extra["generation"] == 2
+    assert now is not None
+
+
+def test_where_nothing_is_to_be_done_the_rest_is_skipped_with_the_reason(promoted, run, site):
+    idle = run("retune_shop", reason="is there anything to do?")
+    assert idle.state == "success"
+    assert idle.tasks["decide"] == "success"
+    assert set(idle.tasks.values()) == {"success", "skipped"}
+    assert [task for task, state in idle.tasks.items() if state == "success"] == ["decide"]
+    assert idle.events == {}
+    assert last(site, "decided").why.startswith("Nothing has drifted")
+
+
+def test_a_refit_needs_no_workers_and_goes_on_all_the_same(refitted):
+    assert refitted.state == "success"
+    assert all_of(refitted.tasks, "screen.work", "refine.work", "confirm.work") == {"skipped"}
+    assert all_of(refitted.tasks, "decide", "open_search", "close_search", "choose") == {"success"}
+    assert refitted.events["retune://shop/candidate"]["family"] == "markov"
+
+
+def test_a_candidate_that_the_gate_holds_is_no_failure(held, promoted, site):
+    assert held.state == "success"
+    assert all_of(held.tasks, "package", "measure", "gate") == {"success"}
+    assert held.tasks["release"] == "skipped"
+    assert held.events == {}
+    assert last(site, "held").who == "dag_test"
+
+
+def test_a_rollback_moves_production_back_once_however_often_the_run_is_cleared(held, run, site):
+    baseline, release = channel.history(site.store)
+    at = datetime.now(UTC)
+    back = run("rollback_shop", at=at, reason="the baseline was better")
+    again = run("rollback_shop", at=at, reason="the baseline was better")
+    assert back.run_id == again.run_id
+    assert back.tasks == again.tasks == {"rollback": "success"}
+    for ended in (back, again):
+        extra = ended.events["retune://shop/release"]
+        assert (extra["release_id"], extra["generation"]) == (baseline.release_id, 3)
+    assert channel.current(site.store).release_id == baseline.release_id
+    assert last(site, "rolled back").why == "the baseline was better"
+    assert release.release_id != baseline.release_id
+
+
+def test_a_batch_that_breaks_the_contract_fails_where_people_see_it(held, run, site):
+    site.store.put("landing/wrong.jsonl", synthetic.jsonl(synthetic.events(days=1, first_day=21).assign(value=7.0)))
+    refused = run("feedback_shop", as_of=AS_OF, reason=WHY)
+    assert refused.state == "failed"
+    assert refused.tasks["check"] == "failed"  # at once: no retry would make it right
+    assert all_of(refused.tasks, "commit", "freeze", "baseline") == {"upstream_failed"}
+    assert refused.events == {}
+    assert list(site.store.list("quarantine/"))
