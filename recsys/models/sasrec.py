@@ -13,6 +13,8 @@ from recsys.models.network import Family
 from recsys.models.softmax import log_popularity, softmax_loss
 from recsys.sequences import Sequences
 
+PADDED = -1e4  # logit of padding: exp gives 0 beside any item, yet a row of padding alone can still be normalised
+
 
 class SASRec(nn.Module):
     """Causal self-attention whose output meets the item embeddings in a dot product.
@@ -122,11 +124,10 @@ class Block(nn.Module):
         key, value = (self._split(part) for part in self.key_value(normed).chunk(2, -1))  # [B, heads, L, D / heads]
         at = torch.arange(length, device=normed.device)
         ago = at[length - n_queries :, None] - at  # [Q, L]
-        # A position may always read itself: without that, a row of padding would divide by zero.
-        hidden = (ago < 0) | (padding[:, None, None, :] & (ago != 0))  # [B, 1, Q, L]
-        logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + self.distance[:, ago.clamp(min=0)]
-        weights = torch.softmax(logits.masked_fill(hidden, -torch.inf), -1)
-        mixed: Tensor = self.out((weights @ value).transpose(1, 2).flatten(2))
+        bias = self.distance[:, ago.clamp(min=0)].masked_fill(ago < 0, -torch.inf)  # [heads, Q, L]
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        logits = logits.add_(bias).add_(PADDED * padding[:, None, None, :])  # in place: these are the largest tensors
+        mixed: Tensor = self.out((torch.softmax(logits, -1) @ value).transpose(1, 2).flatten(2))
         return mixed
 
     def _split(self, hidden: Tensor) -> Tensor:
