@@ -255,8 +255,11 @@ def lines(*, as_json: AsJson = False) -> None:
     """Check every line's file and list what is found."""
     from recsys.models import FAMILIES
     from recsys.settings import lines_folder, read_lines
+    from recsys.tuning import search_space
 
     found = read_lines(lines_folder(), FAMILIES)
+    for line in found:
+        search_space(line)
     _show(
         as_json,
         {"lines": [line.model_dump(mode="json") for line in found]},
