@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
@@ -185,6 +186,12 @@ def s3_proxy(s3_environment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]
 # --- a line with something frozen, and bundles made by hand
 
 
+@pytest.fixture(scope="session")
+def lookup() -> Callable[[np.ndarray], bytes]:
+    """Build a graph that gives the row of the newest item."""
+    return partial(lookup_graph, slow=0, length=1)
+
+
 @pytest.fixture
 def shop_line() -> Line:
     return SHOP
@@ -224,7 +231,7 @@ class Shop:
             length: L of the graph.
         """
         files = {
-            bundles.FP32: lookup_graph(table.astype(np.float32), slow=slow, length=length),
+            bundles.FP32: lookup_graph(table, slow=slow, length=length),
             bundles.VOCABULARY: json.dumps(list(vocabulary)).encode(),
         }
         what = {
@@ -270,7 +277,7 @@ def lookup_graph(table: np.ndarray, *, slow: int, length: int) -> bytes:
     ]
     weights = [
         numpy_helper.from_array(np.array(length - 1, np.int64), "newest"),
-        numpy_helper.from_array(table, "table"),
+        numpy_helper.from_array(table.astype(np.float32), "table"),
     ]
     if slow:
         weights.append(numpy_helper.from_array(np.eye(len(table), dtype=np.float32), "unit"))
@@ -285,7 +292,7 @@ def lookup_graph(table: np.ndarray, *, slow: int, length: int) -> bytes:
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,223 @@
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from recsys import bundles, ledger
+from recsys import dataset as datasets
+from recsys.bundles import FP32, INT8, VOCABULARY, WEIGHTS, find_bundle, read_bundle
+from recsys.checkpoints import save_weights
+from recsys.errors import BadBundle, BadObject
+from recsys.export import MAX_ERROR, choose_graph, compare, package
+from recsys.models import FAMILIES
+from recsys.ranker import Ranker
+from recsys.records import Candidate, GraphTrial
+from recsys.settings import Budgets, Gate
+from recsys.store import open_store
+from recsys.training import train
+
+CONFIGURATION = {"dim": 16, "hidden": 32, "history_length": 8, "epochs": 3}
+
+
+def candidate_of(shop, network, configuration, folder, *, family: str) -> Candidate:
+    """Keep the weights of `network` as a study would."""
+    key = f"studies/plan-{family}/weights.safetensors"
+    save_weights(network, folder / "weights.safetensors")
+    shop.store.upload(folder / "weights.safetensors", key)
+    return Candidate(
+        candidate_id=f"candidate-{family}",
+        plan_id=f"plan-{family}",
+        dataset_id=shop.dataset.dataset_id,
+        family=family,
+        configuration=configuration,
+        seed=3,
+        weights_key=key,
+        validation_ndcg_at_10=0.1,
+        by="schedule",
+        as_of=shop.dataset.as_of,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(shop_at, tmp_path_factory):
+    """A shop with a two-tower candidate, its network, and the bundle that was packaged of it."""
+    shop = shop_at(tmp_path_factory.mktemp("export") / "shop")
+    family = FAMILIES["two_tower"]
+    configuration = {**family.defaults, **CONFIGURATION}
+    known = datasets.load(shop.store, shop.dataset).before_holdout
+    network = family.build(configuration, n_items=known.n_items)
+    train(network, known, configuration, seed=3)
+    candidate = candidate_of(shop, network, configuration, tmp_path_factory.mktemp("weights"), family="two_tower")
+    return shop, candidate, network, package(shop.line, shop.store, candidate)
+
+
+@pytest.fixture(scope="module")
+def cases(frozen_shop):
+    folder, dataset = frozen_shop
+    return datasets.load(open_store((folder / "shop").as_uri()), dataset).windows[0]
+
+
+def test_the_bundle_holds_what_serving_needs_and_says_where_it_came_from(trained):
+    shop, candidate, _, bundle = trained
+    assert set(bundle.files) == {FP32, INT8, WEIGHTS, VOCABULARY}
+    assert find_bundle(shop.store, bundle.release_id) == bundle
+    assert (bundle.candidate_id, bundle.dataset_id) == (candidate.candidate_id, candidate.dataset_id)
+    assert (bundle.family, bundle.configuration) == (candidate.family, candidate.configuration)
+    assert (bundle.history_length, bundle.n_items) == (8, shop.dataset.n_items)
+    assert bundle.release_id.startswith("two_tower-")
+    assert [trial.graph for trial in bundle.graphs] == ["fp32", "int8", "int8-matmul"]
+    assert bundle.graphs[0].size_bytes == bundle.files[FP32].size_bytes > bundle.files[INT8].size_bytes
+    assert 0 <= bundle.largest_error <= MAX_ERROR
+    assert bundle.files[bundle.serves]
+    assert "serves: int8" in bundle.serves_because
+    [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "packaged"]
+    assert (entry.evidence["release_id"], entry.why) == (bundle.release_id, bundle.serves_because)
+
+
+def test_both_graphs_rank_as_the_network_does(trained):
+    shop, _, network, bundle = trained
+    histories = np.random.default_rng(0).integers(0, bundle.n_items + 1, (50, 8))
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(histories)).numpy()[:, 1:]
+    for graph, tolerance in ((FP32, 1e-5), (INT8, 0.1)):
+        found = Ranker.open(shop.store, bundle.release_id, graph=graph).scorer(histories)[:, 1:]
+        assert np.abs(found - expected).max() < tolerance * np.ptp(expected)
+
+
+def test_the_vocabulary_is_the_dataset_s(trained):
+    shop, _, _, bundle = trained
+    frozen = datasets.load(shop.store, shop.dataset)
+    assert Ranker.open(shop.store, bundle.release_id).vocabulary == frozen.vocabulary
+
+
+def test_packaged_again_it_is_the_same_release_and_nothing_is_written_twice(trained):
+    shop, candidate, _, bundle = trained
+    before = {entry.key: entry.etag for entry in shop.store.list("")}
+    assert package(shop.line, shop.store, replace(candidate, candidate_id="another name", by="somebody")) == bundle
+    assert {entry.key: entry.etag for entry in shop.store.list("")} == before
+
+
+def test_the_graph_says_nothing_of_where_it_was_made(trained):
+    shop, _, _, bundle = trained
+    for name, body in read_bundle(shop.store, bundle.release_id)[1].items():
+        assert str(__file__).rsplit("/tests/", 1)[0].encode() not in body, name
+        assert b".py" not in body, name
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(trained, tmp_path, bad):
+    shop, candidate, network, _ = trained
+    spoiled = FAMILIES["two_tower"].build(candidate.configuration, n_items=network.n_items)
+    spoiled.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        spoiled.items.weight[3, 0] = bad
+    before = sorted(entry.key for entry in shop.store.list("releases/"))
+    other = candidate_of(shop, spoiled, candidate.configuration, tmp_path, family="two_tower")
+    try:
+        with pytest.raises(BadBundle, match=r"'items\.weight'") as refused:
+            package(shop.line, shop.store, other)
+    finally:
+        candidate_of(shop, network, candidate.configuration, tmp_path, family="two_tower")
+    assert refused.value.file == WEIGHTS
+    assert sorted(entry.key for entry in shop.store.list("releases/")) == before
+
+
+def test_weights_of_another_configuration_are_refused(trained):
+    shop, candidate, _, _ = trained
+    with pytest.raises(BadObject):
+        package(shop.line, shop.store, replace(candidate, configuration={**candidate.configuration, "dim": 8}))
+
+
+class Table(torch.nn.Module):
+    """Scores that a test writes down."""
+
+    def __init__(self, table) -> None:
+        super().__init__()
+        self.history_length, self.n_items = 1, len(table) - 1
+        self.register_buffer("table", torch.tensor(table, dtype=torch.float32))
+
+    def forward(self, history):
+        return self.table[history[:, -1]]
+
+
+def table_of(cases) -> np.ndarray:
+    size = cases.sequences.n_items + 1
+    return np.random.default_rng(1).permutation(size * size).reshape(size, size).astype(np.float32)
+
+
+def test_a_graph_of_the_same_scores_passes_and_one_of_others_is_refused(cases, lookup):
+    table = table_of(cases)
+    graph = lookup(table)
+    assert compare(graph, Table(table), cases) == 0.0
+    within, beyond = (table + share * MAX_ERROR * table.max() for share in (0.5, 2.0))
+    assert 0 < compare(graph, Table(within), cases) <= MAX_ERROR
+    with pytest.raises(BadBundle, match="of the largest score") as refused:
+        compare(graph, Table(beyond), cases)
+    assert refused.value.file == FP32
+
+
+def test_near_scores_that_rank_other_items_first_are_refused_and_ties_are_not(cases, lookup):
+    """One huge score makes every difference small beside it."""
+    size = cases.sequences.n_items + 1
+    table = np.tile(np.arange(size, dtype=np.float32), (size, 1))
+    table[:, 1] = 1e6
+    graph = lookup(table)
+    backwards = table.copy()
+    backwards[:, 2:] = table[:, :1:-1]
+    with pytest.raises(BadBundle, match="the same 10 items first"):
+        compare(graph, Table(backwards), cases)
+    neighbours = table.copy()
+    neighbours[:, [size - 10, size - 9]] = table[:, [size - 9, size - 10]]  # the tenth and eleventh, 1 in 1e6 apart
+    assert 0 < compare(graph, Table(neighbours), cases) <= MAX_ERROR
+
+
+def test_scores_that_are_all_alike_or_no_numbers_are_refused(cases, lookup):
+    table = table_of(cases)
+    for spoiled, reason in ((np.full_like(table, 2.0), "all items score the same"), (table * np.nan, "finite")):
+        with pytest.raises(BadBundle, match=reason):
+            compare(lookup(spoiled), Table(spoiled), cases)
+
+
+def trial(graph: str, size_mib: float, ndcg: float, p50_ms: float | None) -> GraphTrial:
+    return GraphTrial(graph=graph, size_bytes=int(size_mib * 2**20), ndcg_at_10=ndcg, p50_ms=p50_ms)
+
+
+@pytest.mark.parametrize(
+    ("trials", "kept", "serves"),
+    [
+        # fp32 scores 0.100 in 1 ms with 4 MiB, or 9 MiB where it does not fit into 8; int8 may lose 2 %.
+        ([(4, 0.1, None)], None, False),
+        ([(4, 0.1, 1.0), (1, 0.099, 0.9)], "int8", True),
+        ([(4, 0.1, 1.0), (1, 0.099, 0.96)], "int8", False),  # 4 % is not faster for certain
+        ([(9, 0.1, 1.0), (3, 0.099, 1.5)], "int8", True),  # slower, but the only one that fits
+        ([(9, 0.1, 1.0), (8.5, 0.099, 1.5)], "int8", False),  # neither fits
+        ([(4, 0.1, 1.0), (1, 0.097, 0.1)], "int8", False),  # loses 3 %
+        ([(4, 0.1, 1.0), (1, 0.12, 0.9)], "int8", True),  # gains
+        ([(4, 0.1, 1.0), (1, 0.099, 0.9), (3, 0.1, 0.5)], "int8", True),  # the smallest that is good enough
+        ([(4, 0.1, 1.0), (1, 0.097, 0.9), (3, 0.1, 0.9)], "int8-matmul", True),  # int8 loses too much
+        ([(4, 0.1, 1.0), (1, 0.090, 0.9), (3, 0.095, 0.9)], "int8-matmul", False),  # both do; the better is kept
+        ([(4, 0.0, 1.0), (1, 0.0, 0.9)], "int8", True),  # nothing to lose
+    ],
+)
+def test_int8_serves_where_it_loses_little_and_is_faster_or_the_only_one_that_fits(shop_line, trials, kept, serves):
+    line = shop_line.model_copy(
+        update={"budgets": Budgets(p99_ms=5, size_mib=8), "gate": Gate(max_quantisation_loss=0.02)}
+    )
+    named = [trial(name, *each) for name, each in zip(("fp32", "int8", "int8-matmul"), trials, strict=False)]
+    choice = choose_graph(line, named)
+    assert (choice.int8, choice.int8_serves) == (kept, serves)
+    assert choice.because.startswith(f"{kept if serves else 'fp32'} serves: ")
+
+
+def test_a_family_without_weights_to_quantise_serves_fp32_and_says_so(shop, tmp_path):
+    family = FAMILIES["popularity"]
+    known = datasets.load(shop.store, shop.dataset).before_holdout
+    network = family.build(family.defaults, n_items=known.n_items)
+    network.prepare(known, 0)
+    bundle = package(shop.line, shop.store, candidate_of(shop, network, family.defaults, tmp_path, family="popularity"))
+    assert set(bundle.files) == {FP32, WEIGHTS, VOCABULARY}
+    assert (bundle.serves, bundle.serves_because) == (FP32, "fp32 serves: its graph has no weights to make int8.")
+    graph = onnx.load_model_from_string(shop.store.get(bundles.key(bundle.release_id, FP32)).body)
+    assert [node.op_type for node in graph.graph.node].count("MatMul") == 0
