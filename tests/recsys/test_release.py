@@ -1,0 +1,227 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Barrier
+
+import numpy as np
+import pytest
+
+from recsys import bundles, channel, ledger
+from recsys import dataset as datasets
+from recsys.bundles import FP32, find_bundle, read_bundle
+from recsys.errors import BadBundle, Held, LostRace, NoRelease
+from recsys.gate import VERDICT
+from recsys.ranker import Ranker
+from recsys.records import Bundle, Outcome, Verdict, dump
+from recsys.release import current, install_baseline, release, rollback
+
+ITEMS = ("a", "b", "c")
+REASON = "It recommends the same film to everybody."
+
+
+def bundle(shop, number: int) -> Bundle:
+    """The `number`th of many bundles that differ."""
+    return shop.bundle(np.arange(16).reshape(4, 4) + number, ITEMS)
+
+
+def verdict(candidate: Bundle, incumbent: Bundle, outcome: Outcome = Outcome.PASS) -> Verdict:
+    return Verdict(
+        candidate=candidate.release_id,
+        incumbent=incumbent.release_id,
+        outcome=outcome,
+        checks=(),
+        because=f"{candidate.release_id} is {outcome}.",
+        by="gatekeeper",
+        as_of=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def entries(shop, what: str) -> list[ledger.Entry]:
+    return [entry for entry in ledger.read(shop.store) if entry.what == what]
+
+
+@pytest.fixture
+def first(shop) -> Bundle:
+    """In production."""
+    made = bundle(shop, 0)
+    shop.produce(made)
+    return made
+
+
+def spoil(shop, of: Bundle) -> None:
+    at = bundles.key(of.release_id, FP32)
+    shop.store.put(at, shop.store.get(at).body[:-1] + b"\x00")
+
+
+def test_a_passed_candidate_goes_into_production_and_into_the_ledger(shop, first):
+    second = bundle(shop, 1)
+    moved = release(shop.line, shop.store, verdict(second, first))
+    assert moved == current(shop.store)
+    assert (moved.release_id, moved.previous, moved.generation) == (second.release_id, first.release_id, 2)
+    assert (moved.family, moved.dataset_id) == (second.family, second.dataset_id)
+    [entry] = entries(shop, "released")
+    assert (entry.who, entry.why, entry.evidence) == ("gatekeeper", moved.reason, dump(moved))
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.INCONCLUSIVE])
+def test_without_a_pass_the_incumbent_stays_and_the_ledger_says_why_once(shop, first, outcome):
+    held = verdict(bundle(shop, 1), first, outcome)
+    for _ in range(2):
+        with pytest.raises(Held, match=held.because):
+            release(shop.line, shop.store, held)
+    assert channel.current(shop.store).release_id == first.release_id
+    assert [entry.why for entry in entries(shop, "held")] == [held.because]
+
+
+def test_a_verdict_against_another_incumbent_loses(shop, first):
+    second, third = bundle(shop, 1), bundle(shop, 2)
+    release(shop.line, shop.store, verdict(second, first))
+    with pytest.raises(LostRace):
+        release(shop.line, shop.store, verdict(third, first))
+    assert current(shop.store).release_id == second.release_id
+
+
+def test_the_same_verdict_twice_is_one_move_even_after_others_have_moved_on(shop, first):
+    second = bundle(shop, 1)
+    passed = verdict(second, first)
+    moved = release(shop.line, shop.store, passed)
+    assert release(shop.line, shop.store, passed) == moved
+    rollback(shop.line, shop.store, reason=REASON, by="ann")
+    assert release(shop.line, shop.store, passed) == moved  # what it did is done; it does not undo the rollback
+    assert current(shop.store).release_id == first.release_id
+    assert len(entries(shop, "released")) == 1
+
+
+def test_of_many_candidates_at_once_exactly_one_is_released(shop, first):
+    rivals = [bundle(shop, number) for number in range(1, 9)]
+    start = Barrier(len(rivals))
+
+    def promote(rival: Bundle) -> str:
+        start.wait()
+        try:
+            return release(shop.line, shop.store, verdict(rival, first)).release_id
+        except LostRace:
+            return "lost"
+
+    with ThreadPoolExecutor(len(rivals)) as pool:
+        ends = list(pool.map(promote, rivals))
+    assert ends.count("lost") == len(rivals) - 1
+    [winner] = set(ends) - {"lost"}
+    assert current(shop.store).release_id == winner
+    assert current(shop.store).generation == 2
+    assert len(entries(shop, "released")) == 1
+
+
+def test_bytes_are_verified_before_production_moves(shop, first):
+    second = bundle(shop, 1)
+    spoil(shop, second)
+    with pytest.raises(BadBundle):
+        release(shop.line, shop.store, verdict(second, first))
+    assert channel.current(shop.store).release_id == first.release_id
+
+
+@pytest.fixture
+def third(shop, first) -> list[Bundle]:
+    """Three releases, the last in production."""
+    made = [first, bundle(shop, 1), bundle(shop, 2)]
+    release(shop.line, shop.store, verdict(made[1], made[0]))
+    release(shop.line, shop.store, verdict(made[2], made[1]))
+    return made
+
+
+def test_a_rollback_goes_one_release_back_and_the_next_one_further(shop, third):
+    back = rollback(shop.line, shop.store, reason=REASON, by="ann")
+    assert (back.release_id, back.generation, back.by, back.reason) == (third[1].release_id, 4, "ann", REASON)
+    assert rollback(shop.line, shop.store, reason=REASON, by="ann").release_id == third[0].release_id
+    with pytest.raises(NoRelease, match="it was the first"):
+        rollback(shop.line, shop.store, reason=REASON, by="ann")
+    assert [entry.evidence["release_id"] for entry in entries(shop, "rolled back")] == [
+        third[1].release_id,
+        third[0].release_id,
+    ]
+
+
+def test_a_rollback_to_a_name_needs_a_release_that_was_good(shop, third):
+    passed, failed, unjudged = (bundle(shop, number) for number in (3, 4, 5))
+    for each, outcome in ((passed, Outcome.PASS), (failed, Outcome.FAIL)):
+        judged = verdict(each, third[2], outcome)
+        shop.store.put(bundles.key(each.release_id, VERDICT), json.dumps(dump(judged)).encode())
+    for each in (failed, unjudged):
+        with pytest.raises(NoRelease, match="in production or have passed"):
+            rollback(shop.line, shop.store, to=each.release_id, reason=REASON, by="ann")
+    with pytest.raises(NoRelease):
+        rollback(shop.line, shop.store, to="markov-of-nobody", reason=REASON, by="ann")
+    assert current(shop.store).release_id == third[2].release_id
+    for each in (third[0], passed):
+        back = rollback(shop.line, shop.store, to=each.release_id, reason=REASON, by="ann")
+        assert back.release_id == each.release_id
+
+
+def test_a_rollback_verifies_bytes_before_it_moves(shop, third):
+    spoil(shop, third[1])
+    with pytest.raises(BadBundle):
+        rollback(shop.line, shop.store, reason=REASON, by="ann")
+    assert current(shop.store).release_id == third[2].release_id
+
+
+def test_the_same_rollback_carried_out_again_goes_no_further(shop, third):
+    one = rollback(shop.line, shop.store, reason=REASON, by="ann", nonce="run-7")
+    assert rollback(shop.line, shop.store, reason=REASON, by="ann", nonce="run-7") == one
+    assert current(shop.store).release_id == third[1].release_id
+    assert len(entries(shop, "rolled back")) == 1
+
+
+@pytest.mark.parametrize(("reason", "by"), [("", "ann"), (" ", "ann"), (REASON, "")])
+def test_a_rollback_must_say_why_and_by_whom(shop, third, reason, by):
+    with pytest.raises(ValueError, match="must say why and by whom"):
+        rollback(shop.line, shop.store, reason=reason, by=by)
+
+
+def test_what_is_in_production_is_no_place_to_go_back_to(shop, third):
+    with pytest.raises(ValueError, match="another release"):
+        rollback(shop.line, shop.store, to=third[2].release_id, reason=REASON, by="ann")
+
+
+def test_there_is_nothing_to_roll_back_from_before_the_first_release(shop):
+    assert current(shop.store) is None
+    with pytest.raises(NoRelease, match="must have a release"):
+        rollback(shop.line, shop.store, reason=REASON, by="ann")
+
+
+def test_the_baseline_is_popularity_before_the_holdout_installed_once(shop):
+    installed = install_baseline(shop.line, shop.store, shop.dataset, by="schedule")
+    assert (installed.family, installed.generation, installed.previous) == ("popularity", 1, None)
+    assert install_baseline(shop.line, shop.store, shop.dataset, by="schedule") == installed == current(shop.store)
+    assert len(entries(shop, "released")) == 1
+    known = datasets.load(shop.store, shop.dataset).before_holdout
+    ranker = Ranker.open(shop.store, installed.release_id)
+    best = ranker.vocabulary[int(np.argmax(np.bincount(known.items)[1:]))]
+    assert ranker.recommend([], k=1)[0] == [best]
+
+
+class Rival:
+    """A store in which somebody else installs a release just before the first pointer is written."""
+
+    def __init__(self, shop, other: Bundle) -> None:
+        self._shop = shop
+        self._other = other
+
+    def __getattr__(self, name: str):
+        return getattr(self._shop.store, name)
+
+    def create(self, key: str, body: bytes) -> str:
+        if key == channel.KEY:
+            self._shop.produce(self._other)
+        return self._shop.store.create(key, body)
+
+
+def test_a_baseline_that_comes_second_leaves_what_came_first(shop):
+    other = bundle(shop, 0)
+    installed = install_baseline(shop.line, Rival(shop, other), shop.dataset, by="schedule")
+    assert installed.release_id == other.release_id == current(shop.store).release_id
+    assert installed.generation == 1
+
+
+def test_what_is_in_production_is_left_alone_by_the_baseline(shop, first):
+    assert install_baseline(shop.line, shop.store, shop.dataset, by="schedule").release_id == first.release_id
+    assert find_bundle(shop.store, first.release_id) == read_bundle(shop.store, first.release_id)[0]
