@@ -1,0 +1,96 @@
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from recsys import bundles, channel
+from recsys.bundles import FP32
+from recsys.errors import BadBundle, NoRelease
+from recsys.serving import Scorer
+
+ITEMS = ("a", "b", "c")
+FORWARDS = np.tile([0, 3, 2, 1], (4, 1))  # a b c, whatever the history
+BACKWARDS = np.tile([0, 1, 2, 3], (4, 1))
+
+
+@pytest.fixture
+def forwards(shop):
+    made = shop.bundle(FORWARDS, ITEMS)
+    shop.produce(made)
+    return made
+
+
+def test_production_is_served_and_followed(shop, forwards):
+    scorer = Scorer.from_channel(shop.store)
+    assert scorer.release_id == forwards.release_id
+    assert scorer.recommend([], k=3) == (["a", "b", "c"], [3.0, 2.0, 1.0])
+    assert scorer.recommend(["b", "unheard of"], k=3)[0] == ["a", "c"]
+    assert not scorer.refresh()  # nothing has moved
+    backwards = shop.bundle(BACKWARDS, ITEMS)
+    shop.produce(backwards)
+    assert scorer.recommend([], k=3)[0] == ["a", "b", "c"]  # not before it is told to look
+    assert scorer.refresh()
+    assert (scorer.release_id, scorer.recommend([], k=3)[0]) == (backwards.release_id, ["c", "b", "a"])
+
+
+def test_one_release_can_be_served_whatever_production_is(shop, forwards):
+    backwards = shop.bundle(BACKWARDS, ITEMS)
+    scorer = Scorer.from_release(shop.store, backwards.release_id)
+    assert not scorer.refresh()
+    assert scorer.recommend([], k=1)[0] == ["c"]
+
+
+def test_nothing_in_production_cannot_be_served(shop):
+    with pytest.raises(NoRelease, match="must have a release in production"):
+        Scorer.from_channel(shop.store)
+
+
+def test_bytes_that_are_not_the_manifests_are_not_served(shop, forwards):
+    at = bundles.key(forwards.release_id, FP32)
+    shop.store.put(at, shop.store.get(at).body + b"\x00")
+    with pytest.raises(BadBundle):
+        Scorer.from_channel(shop.store)
+
+
+@pytest.mark.parametrize("harm", ["bytes", "gone", "channel"])
+def test_whatever_is_wrong_with_the_next_release_the_last_good_one_is_served_on(shop, forwards, harm, caplog):
+    caplog.set_level(logging.ERROR)
+    scorer = Scorer.from_channel(shop.store)
+    broken = shop.bundle(BACKWARDS, ITEMS)
+    shop.produce(broken)
+    match harm:
+        case "bytes":
+            at = bundles.key(broken.release_id, FP32)
+            whole = shop.store.get(at).body
+            shop.store.put(at, whole[:-1])
+        case "gone":
+            at = bundles.key(broken.release_id, bundles.MANIFEST)
+            whole = shop.store.get(at).body
+            shop.store.delete(at)
+        case "channel":
+            at = channel.KEY
+            whole = shop.store.get(at).body
+            shop.store.put(at, b"no pointer")
+    assert not scorer.refresh()
+    assert (scorer.release_id, scorer.recommend([], k=1)[0]) == (forwards.release_id, ["a"])
+    assert "is served on" in caplog.text
+    shop.store.put(at, whole)  # once it is mended, it is taken up
+    assert scorer.refresh()
+    assert scorer.recommend([], k=1)[0] == ["c"]
+
+
+def test_every_answer_is_one_release_s_while_production_moves(shop, forwards):
+    scorer = Scorer.from_channel(shop.store)
+    bundle_of = [forwards, shop.bundle(BACKWARDS, ITEMS)]
+
+    def ask(_: int) -> tuple[str, ...]:
+        return tuple(scorer.recommend([], k=3)[0])
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(ask, range(400))
+        for turn in range(6):
+            shop.store.delete(channel.KEY)
+            shop.produce(bundle_of[(turn + 1) % 2])
+            assert scorer.refresh()
+        assert set(answers) <= {("a", "b", "c"), ("c", "b", "a")}
