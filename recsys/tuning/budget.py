@@ -1,6 +1,9 @@
-"""Divide a search's seconds between its stages, so that what begins can end and the finalists are confirmed."""
+"""Divide a search's seconds between its stages, so that what begins can end and the finalists are confirmed.
 
-import time
+Seconds count while at least one trial runs, wherever that is. The time in which workers queue, start, or wait to be
+started again after a death belongs to whoever runs them.
+"""
+
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,33 +60,35 @@ class Forecast:
         return max(sum(trials) * stage.seeds / workers, max(trials, default=0.0))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """The seconds of one search, counted on the wall clock so that workers on several machines agree."""
+def left_s(budget_s: float, spent_s: float, reserves_s: Sequence[float] | None) -> float:
+    """Say how many seconds a stage has left.
 
-    seconds: float
-    started_at: float  # seconds since 1970
-
-    @property
-    def ends_at(self) -> float:
-        """When the search is over, in seconds since 1970."""
-        return self.started_at + self.seconds
-
-    def deadline(self, reserves_s: Sequence[float] | None) -> float:
-        """Say when a stage is over, in seconds since 1970.
-
-        Args:
-            reserves_s: What each later stage needs; empty for the last stage; None while that is unknown.
-        """
-        if reserves_s is None:
-            return self.ends_at - UNKNOWN_RESERVE * self.seconds
-        return self.ends_at - min(SAFETY * sum(reserves_s), MOST_RESERVE * self.seconds)
+    Args:
+        budget_s: What the whole search may take.
+        spent_s: What it has taken so far.
+        reserves_s: What each later stage needs; empty for the last stage; None while that is unknown.
+    """
+    if reserves_s is None:
+        return budget_s - spent_s - UNKNOWN_RESERVE * budget_s
+    return budget_s - spent_s - min(SAFETY * sum(reserves_s), MOST_RESERVE * budget_s)
 
 
-def fits(forecast_s: float | None, deadline: float) -> bool:
+def fits(forecast_s: float | None, left_s: float) -> bool:
     """Whether a trial may begin: what is unknown may while there is time at all, the rest if it will end in time."""
-    left_s = deadline - time.time()
     return left_s > 0 if forecast_s is None else SAFETY * forecast_s <= left_s
+
+
+def busy_s(intervals: Iterable[tuple[float, float]]) -> float:
+    """Give how long at least one of the intervals was going on; one that ends before it begins never was.
+
+    >>> busy_s([(0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (10.0, 11.0), (20.0, 19.0)])
+    6.0
+    """
+    total, until = 0.0, float("-inf")
+    for begin, end in sorted(intervals):
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
 
 
 def units(configuration: Configuration, stage: Stage) -> float:

@@ -27,6 +27,7 @@ from recsys.tuning.budget import epochs
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import Costs
 from recsys.tuning.space import Space
+from recsys.tuning.trials import SEEN_AT
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Bench:
     frozen: Frozen
     costs: Costs
     device: str
-    deadline: float  # seconds since 1970
+    deadline: float  # instant of time.monotonic()
     prunes: bool  # whether trials are compared before they end
 
 
@@ -147,7 +148,7 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
             share=stage.share,
             checkpoint=carried.folder,
             on_epoch=watch,
-            deadline=time.monotonic() + bench.deadline - time.time(),
+            deadline=bench.deadline,
         )
         ending.seconds["checkpoints"] = carried.seconds
     inside_s = sum(ending.seconds.get(cause, 0.0) for cause in ("checkpoints", "evaluation"))
@@ -194,7 +195,7 @@ class _Watch:
 
     def __call__(self, epoch: int, network: nn.Module) -> bool:
         # Also asks the study whether the trial is still ours: it refuses the write if a later attempt has taken over.
-        self._trial.set_user_attr("epoch", epoch)
+        self._trial.set_user_attr(SEEN_AT, time.time())
         self._carried.keep()
         quarter = QUARTERS * epoch // self._n_epochs
         whole = quarter > QUARTERS * (epoch - 1) // self._n_epochs

@@ -152,7 +152,7 @@ def _searched(line: Line, plan: Plan, studies: str) -> Study:
     return Study(
         plan=plan,
         trials=tuple(results),
-        seconds=trials.seconds,
+        seconds=trials.spent_s,
         ended=_ended(plan, trials, results),
         incumbent_misses=_incumbent_misses(plan, results),
     )
@@ -177,7 +177,7 @@ def _ended(plan: Plan, trials: Trials, results: Sequence[TrialResult]) -> str:
         listed[stage] = len(own)
         begun[stage] = sum(NOT_BEGUN not in trial.user_attrs for trial in own)
     how_far = ", ".join(f"{begun[stage]} of {listed[stage]} in {stage}" for stage in STAGES if listed[stage])
-    after = f"{trials.seconds:.1f} of {plan.budget_s:g} s"
+    after = f"{trials.spent_s:.1f} of {plan.budget_s:g} s"
     if begun != listed:
         return f"The budget ended the search after {after}: the trials begun are {how_far}."
     for stage in STAGES:

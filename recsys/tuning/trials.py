@@ -19,6 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.records import Configuration, Plan, TrialResult
+from recsys.tuning.budget import busy_s
 from recsys.tuning.storage import open_storage
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,11 @@ log = logging.getLogger(__name__)
 optuna.logging.disable_default_handler()  # its lines go where ours go
 optuna.logging.enable_propagation()
 
-STARTED_AT = "started_at"
+OPENED_AT = "opened_at"
 NOT_BEGUN = "not_begun"
 RESUMES = "resumes"  # number of the trial that died
+SEEN_AT = "seen_at"  # last sign of life, in seconds since 1970
+LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class Trials:
             load_if_exists=True,
             sampler=RandomSampler(seed=plan.seed),
         )
-        study.set_user_attr(STARTED_AT, time.time())
+        study.set_user_attr(OPENED_AT, time.time())
         return cls(study)
 
     @classmethod
@@ -99,21 +102,15 @@ class Trials:
         return cls(study)
 
     @property
-    def started_at(self) -> float:
-        """When the clock started, in seconds since 1970, the same for all workers."""
-        return float(self._study.user_attrs[STARTED_AT])
+    def opened_at(self) -> float:
+        """When the study was opened last, in seconds since 1970."""
+        return float(self._study.user_attrs[OPENED_AT])
 
     @property
-    def seconds(self) -> float:
-        """From the start of the clock until the last trial ended; 0 before."""
-        ends = [trial.datetime_complete.timestamp() for trial in self.all() if trial.datetime_complete]
-        return max(0.0, max(ends, default=0.0) - self.started_at)
-
-    @property
-    def boot_s(self) -> float:
-        """Seconds between the start of the clock and the first trial: what it costs to get a stage's workers going."""
-        begins = [trial.datetime_start.timestamp() for trial in self.all() if trial.datetime_start]
-        return max(0.0, min(begins, default=self.started_at) - self.started_at)
+    def spent_s(self) -> float:
+        """Seconds since then in which at least one trial ran, on the clocks of the workers."""
+        begun = (_interval(trial) for trial in self.all() if trial.datetime_start)
+        return busy_s((max(begin, self.opened_at), end) for begin, end in begun)
 
     def all(self) -> list[FrozenTrial]:
         """Every trial in the order of its number, those waiting and running included."""
@@ -180,19 +177,25 @@ class Trials:
         left = [trial for trial in self.of(stage, TrialState.RUNNING) if _owned_before(trial, owner)]
         for trial in left:
             self._list_again(trial)
-            self._fail(trial, f"superseded by attempt {owner.attempt}, which takes its configuration up again")
+            reason = f"superseded by attempt {owner.attempt}, which takes its configuration up again"
+            self._fail(trial, {"reason": reason, LOST: True})
+            log.info("trial %d of %s was %s", trial.number, self._study.study_name, reason)
         return len(left)
 
     def end_running(self, stage: str, *, because: str) -> None:
         """End what still runs in `stage`: its workers are dead."""
         for trial in self.of(stage, TrialState.RUNNING):
-            self._fail(trial, f"its worker was lost before {because}")
+            self._fail(trial, {"reason": f"its worker was lost before {because}", LOST: True})
+            log.warning("the worker of trial %d of %s was lost", trial.number, self._study.study_name)
 
     def end_stage(self, stage: str, *, because: str) -> None:
         """End all that still runs or waits in `stage`: its time is over."""
         self.end_running(stage, because=because)
-        for trial in self.of(stage, TrialState.WAITING):
-            self._fail(trial, f"not begun before {because}", {NOT_BEGUN: True})
+        waiting = self.of(stage, TrialState.WAITING)
+        for trial in waiting:
+            self._fail(trial, {"reason": f"not begun before {because}", NOT_BEGUN: True})
+        if waiting:
+            log.info("%d trials of %s were not begun before %s", len(waiting), stage, because)
 
     def progress(self) -> list[Progress]:
         """Say how far each stage that has begun has come, in their order."""
@@ -222,14 +225,13 @@ class Trials:
     def _enqueue(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         self._study.enqueue_trial(dict(parameters), user_attrs=dict(facts))
 
-    def _fail(self, frozen: FrozenTrial, reason: str, facts: Mapping[str, Any] | None = None) -> None:
+    def _fail(self, frozen: FrozenTrial, facts: Mapping[str, Any]) -> None:
         try:
-            for name, fact in {"reason": reason, **(facts or {})}.items():
+            for name, fact in facts.items():
                 self._storage.set_trial_user_attr(frozen._trial_id, name, fact)
             self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError:  # it ended by itself meanwhile
-            return
-        log.info("trial %d of %s failed: %s", frozen.number, self._study.study_name, reason)
+        except UpdateFinishedTrialError:
+            log.info("trial %d of %s has ended by itself meanwhile", frozen.number, self._study.study_name)
 
 
 def result(trial: FrozenTrial) -> TrialResult:
@@ -249,6 +251,15 @@ def result(trial: FrozenTrial) -> TrialResult:
         infeasible=tuple(facts.get("infeasible", ())),
         reason=facts.get("reason", ""),
     )
+
+
+def _interval(trial: FrozenTrial) -> tuple[float, float]:
+    """Begin and end of a trial in seconds since 1970; of one whose worker was lost, its last sign of life."""
+    assert trial.datetime_start is not None
+    begin = trial.datetime_start.timestamp()
+    if LOST in trial.user_attrs:
+        return begin, trial.user_attrs.get(SEEN_AT, begin)
+    return begin, trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
 
 
 def _progress(stage: str, trials: list[FrozenTrial]) -> Progress:

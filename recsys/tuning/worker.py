@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from recsys.dataset import load as load_dataset
 from recsys.records import Action, Plan, TrialResult
 from recsys.settings import Line, Stage
 from recsys.store import Store
-from recsys.tuning.budget import Budget, Forecast, Paid, fits
+from recsys.tuning.budget import Forecast, Paid, fits, left_s
 from recsys.tuning.constraints import Costs
 from recsys.tuning.decision import key
 from recsys.tuning.objective import Bench, run
@@ -89,8 +90,9 @@ def _ended_trials(
     searched = search_space(line)
     sampler = partial(tpe, trials, plan, owner, n_startup=max(4, line.search.screen.trials // 2))
     while True:
-        deadline = _deadline(line, plan, stage, trials)
-        fit = partial(_fits, rung, stage, trials, Forecast.of(_paid(trials.all())), deadline)
+        left = _left_s(line, plan, stage, trials)
+        deadline = time.monotonic() + left
+        fit = partial(_fits, rung, stage, trials, Forecast.of(_paid(trials.all())), left)
         trial = trials.claim(stage, owner, sampler=sampler, pruner=PRUNERS[stage], fits=fit)
         if trial is None:
             return
@@ -117,29 +119,24 @@ def _ended_trials(
         yield found
 
 
-def _deadline(line: Line, plan: Plan, stage: str, trials: Trials) -> float:
-    """Say when `stage` is over: when what is foreseen for the stages after it must begin."""
-    budget = Budget(seconds=plan.budget_s, started_at=trials.started_at)
-    after = [getattr(line.search, name) for name in STAGES[STAGES.index(stage) + 1 :]]
+def _left_s(line: Line, plan: Plan, stage: str, trials: Trials) -> float:
+    """Say how many seconds `stage` has left, what is foreseen for the stages after it being set aside."""
+    after: list[Stage] = [getattr(line.search, name) for name in STAGES[STAGES.index(stage) + 1 :]]
     ranked = contenders(plan, trials.results())
     if after and all(is_incumbent(plan, standing) for standing in ranked):
-        return budget.deadline(None)
+        return left_s(plan.budget_s, trials.spent_s, None)
     forecast = Forecast.of(_paid(trials.all()))
-    return budget.deadline(
-        [
-            trials.boot_s + forecast.stage(promoted(plan, ranked, rung), rung, workers=line.search.workers)
-            for rung in after
-        ]
-    )
+    reserves_s = [forecast.stage(promoted(plan, ranked, rung), rung, workers=line.search.workers) for rung in after]
+    return left_s(plan.budget_s, trials.spent_s, reserves_s)
 
 
-def _fits(rung: Stage, stage: str, trials: Trials, forecast: Forecast, deadline: float, waiting: FrozenTrial) -> bool:
+def _fits(rung: Stage, stage: str, trials: Trials, forecast: Forecast, left: float, waiting: FrozenTrial) -> bool:
     """Whether a waiting trial would end in time; one that the sampler is to fill is taken for the stage's median."""
     facts = waiting.user_attrs
     if "configuration" in facts:
-        return fits(forecast.trial(facts["family"], facts["configuration"], rung), deadline)
+        return fits(forecast.trial(facts["family"], facts["configuration"], rung), left)
     seconds = [found.seconds for found in trials.results() if found.stage == stage]
-    return fits(median(seconds) if seconds else None, deadline)
+    return fits(median(seconds) if seconds else None, left)
 
 
 def _paid(ended: list[FrozenTrial]) -> Iterator[Paid]:

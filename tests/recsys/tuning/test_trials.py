@@ -40,6 +40,12 @@ def entries(n, stage="screen"):
     ]
 
 
+def wait(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
 def states(trials):
     return [trial.state.name for trial in trials.all()]
 
@@ -163,13 +169,31 @@ def test_progress_counts_a_resumed_trial_once(plan, studies):
     assert (screen.listed, screen.running, screen.ended, screen.best_ndcg_at_10) == (3, 1, 2, 0.5)
 
 
-def test_opening_again_keeps_the_trials_and_starts_the_clock_anew(plan, studies):
+def test_seconds_count_while_a_trial_runs_and_up_to_the_last_sign_of_a_lost_one(plan, studies):
+    trials = Trials.create(plan, studies)
+    trials.enter("screen", entries(3))
+    assert trials.spent_s == 0  # nobody has begun
+    first, *_ = claim(trials, FIRST), claim(trials, FIRST), claim(trials, OTHER)
+    wait(0.2)
+    trials.end(first, TrialState.COMPLETE, 0.1, {})
+    running = trials.spent_s
+    assert 0.2 <= running < 60  # both at once count once
+    trials.end_running("screen", because="a test asks for it")  # neither gave a sign of life
+    spent = trials.spent_s
+    assert 0.2 <= spent <= running
+    wait(0.05)
+    assert trials.spent_s == spent
+
+
+def test_opening_again_keeps_the_trials_and_forgets_what_was_spent(plan, studies):
     trials = Trials.create(plan, studies)
     trials.enter("screen", entries(2))
-    before = trials.started_at
-    assert abs(before - time.time()) < 60
+    ended = claim(trials, FIRST)
+    wait(0.01)
+    trials.end(ended, TrialState.COMPLETE, 0.1, {})
+    assert trials.spent_s > 0
     again = Trials.create(plan, studies)
-    assert again.started_at > before
+    assert again.spent_s == 0
     assert len(again.all()) == 2
 
 
