@@ -94,6 +94,7 @@ class Turn:
     dataset: Dataset | None = None
     drift: DriftVerdict | None = None
     rounds: tuple[Round, ...] = ()
+    moves: tuple[Release, ...] = ()  # of the channel, that no round made: the baseline's, and rollbacks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ from datetime import datetime
 from recsys.records import Action, Configuration, DriftVerdict, Estimate, Span, Study
 from retune.report.chapters import Round, Story, fate
 
-REFERENCES = ("popularity", "markov")
+REFERENCES = {"popularity": "popularity", "markov": "a tuned Markov model"}
+"""What every release is shown beside, as a sentence says it."""
 
 
 def headline(story: Story) -> str:
@@ -28,13 +29,13 @@ def lift(measured: Round, reference: str) -> str:
     """Say how far the candidate of a round lies above or below a reference, with the interval of the difference."""
     base, gain = measured.references[reference].ndcg_at_10.value, measured.gains[reference]
     if base <= 0:
-        return f"{change(gain)} from {family(reference)}"
+        return f"{change(gain)} from {REFERENCES[reference]}"
     percent, low, high = (100 * end / base for end in (gain.value, gain.low, gain.high))
     if low <= 0 <= high:
-        return f"not surely above or below {family(reference)} ({low:+.0f} to {high:+.0f} %)"
+        return f"not surely above or below {REFERENCES[reference]} ({low:+.0f} to {high:+.0f} %)"
     if percent < 0:
-        return f"{-percent:.0f} % ({-high:.0f} to {-low:.0f}) below {family(reference)}"
-    return f"{percent:.0f} % ({low:.0f} to {high:.0f}) above {family(reference)}"
+        return f"{-percent:.0f} % ({-high:.0f} to {-low:.0f}) below {REFERENCES[reference]}"
+    return f"{percent:.0f} % ({low:.0f} to {high:.0f}) above {REFERENCES[reference]}"
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:

@@ -63,7 +63,7 @@ def _panel(ax: Axes, found: Round, study: Study, floor: float) -> None:
             alike.setdefault(CHOSEN, []).append(at)
     for mark, points in alike.items():
         seconds, values = zip(*points, strict=True)
-        ax.plot(seconds, values, **look(mark))
+        ax.plot(seconds, values, clip_on=False, **look(mark))
     ax.axhline(floor, color=INK["rule"], linewidth=0.8, linestyle=(0, (3, 3)))
     ax.set_xlim(left=0)
     ax.margins(x=0.06)

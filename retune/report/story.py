@@ -4,16 +4,18 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys import channel, feedback, ledger, metrics
+from recsys import channel, ledger, metrics
 from recsys.errors import NotFound
+from recsys.receipts import Receipt
 from recsys.records import (
     Bundle,
     Candidate,
@@ -39,8 +41,6 @@ SEED = 0  # of the bootstrap
 log = logging.getLogger(__name__)
 
 Record = TypeVar("Record")
-Arrivals = Mapping[datetime, tuple[int, tuple[Refusal, ...]]]
-"""Events committed and things refused, by the moment of their batch."""
 
 
 def tell(line: Line, store: Store, *, started: datetime | None = None) -> Story:
@@ -62,10 +62,11 @@ def tell(line: Line, store: Store, *, started: datetime | None = None) -> Story:
     datasets = {found.dataset_id: found for found in shelf.all(Dataset, "datasets/*/dataset.json", even_older=True)}
     releases = _releases(channel.history(store), bundles, started)
     rounds = _rounds(shelf, datasets, bundles, releases, line.gate.confidence)
+    arrivals = _arrivals(shelf, entries)
     frozen = [bool(entry.evidence["cache_hit"]) for entry in entries if entry.what == "frozen"]
     story = Story(
         line=line,
-        turns=_turns(shelf, _arrivals(shelf, entries), datasets, rounds),
+        turns=_with_moves(_turns(shelf, arrivals, datasets, rounds), arrivals, releases),
         releases=releases,
         cache_hits=sum(frozen),
         cache_misses=len(frozen) - sum(frozen),
@@ -113,6 +114,15 @@ def summary(story: Story) -> dict[str, Any]:
         "measured": [_measured(found, found.comparison) for found in story.rounds if found.comparison],
         "datasets": {"hits": story.cache_hits, "misses": story.cache_misses},
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrival:
+    """What came with the batches of one moment."""
+
+    at: datetime | None = None  # wall clock of the first commit; None: nothing was committed
+    events: int = 0
+    refused: tuple[Refusal, ...] = ()
 
 
 class _Shelf:
@@ -163,23 +173,26 @@ def _releases(
     )
 
 
-def _arrivals(shelf: _Shelf, entries: Sequence[ledger.Entry]) -> Arrivals:
+def _arrivals(shelf: _Shelf, entries: Sequence[ledger.Entry]) -> dict[datetime, _Arrival]:
     """Count for every moment the events that were committed, and list what was refused."""
-    committed = [entry.evidence for entry in entries if entry.what == "committed"]
-    added: dict[Any, Any] = {evidence["batch_id"]: evidence["rows_added"] for evidence in committed}
-    receipts = sorted(shelf.all(feedback.Receipt, "receipts/*.json"), key=lambda receipt: receipt.as_of)
+    committed = {entry.evidence["batch_id"]: entry for entry in entries if entry.what == "committed"}
+    receipts = sorted(shelf.all(Receipt, "receipts/*.json"), key=lambda receipt: receipt.as_of)
     arrivals = {}
     for as_of, group in groupby(receipts, key=lambda receipt: receipt.as_of):
         together = list(group)
+        commits = [committed[i] for i in {receipt.batch_id for receipt in together} if i in committed]
         refused = {refusal.kept_at: refusal for receipt in together for refusal in receipt.refused}
-        events = sum(added.get(batch_id, 0) for batch_id in {receipt.batch_id for receipt in together})
-        arrivals[as_of] = (events, tuple(refused[key] for key in sorted(refused)))
+        arrivals[as_of] = _Arrival(
+            at=min((commit.at for commit in commits), default=None),
+            events=sum(cast(int, commit.evidence["rows_added"]) for commit in commits),
+            refused=tuple(refused[key] for key in sorted(refused)),
+        )
     return arrivals
 
 
 def _turns(
-    shelf: _Shelf, arrivals: Arrivals, datasets: Mapping[str, Dataset], rounds: Sequence[Round]
-) -> tuple[Turn, ...]:
+    shelf: _Shelf, arrivals: Mapping[datetime, _Arrival], datasets: Mapping[str, Dataset], rounds: Sequence[Round]
+) -> list[Turn]:
     """Gather what happened by the moment it happened for; what is about a dataset belongs to that dataset's moment."""
     verdicts = {verdict.dataset_id: verdict for verdict in shelf.all(DriftVerdict, "drift/*/verdict.json")}
     new = {found.dataset_id for found in shelf.all(Dataset, "datasets/*/dataset.json")}
@@ -187,20 +200,34 @@ def _turns(
     by_moment = {found.as_of: found for found in datasets.values() if found.dataset_id in told}
     turns = []
     for as_of in sorted(arrivals.keys() | by_moment.keys()):
-        events, refused = arrivals.get(as_of, (0, ()))
+        arrival = arrivals.get(as_of, _Arrival())
         dataset = by_moment.get(as_of)
         about = dataset.dataset_id if dataset else ""
         turns.append(
             Turn(
                 as_of=as_of,
-                events=events,
-                refused=refused,
+                events=arrival.events,
+                refused=arrival.refused,
                 dataset=dataset,
                 drift=verdicts.get(about),
                 rounds=tuple(found for found in rounds if found.plan.dataset_id == about),
             )
         )
-    return tuple(turns)
+    return turns
+
+
+def _with_moves(
+    turns: Sequence[Turn], arrivals: Mapping[datetime, _Arrival], releases: Sequence[Release]
+) -> tuple[Turn, ...]:
+    """Give each turn the moves that no round made: those between its commit and the next one, by the wall clock."""
+    made = [found.release for turn in turns for found in turn.rounds]
+    begins = {turn.as_of: arrivals[turn.as_of].at for turn in turns if turn.as_of in arrivals}
+    moves: dict[datetime, list[Release]] = {}
+    for release in releases:
+        before = [as_of for as_of, at in begins.items() if at is not None and at <= release.at]
+        if before and release not in made:
+            moves.setdefault(max(before), []).append(release)
+    return tuple(replace(turn, moves=tuple(moves.get(turn.as_of, ()))) for turn in turns)
 
 
 def _rounds(
@@ -301,6 +328,7 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "dataset_id": turn.dataset.dataset_id if turn.dataset else None,
         "drifted": drift.drifted if drift else None,
         "moved": [column.column for column in drift.columns if column.drifted] if drift else [],
+        "moves": [dump(move) for move in turn.moves],
         "decisions": [
             {"action": str(r.plan.action), "ending": str(r.ending), "because": r.plan.because} for r in turn.rounds
         ],

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import channel, ledger
-from recsys.feedback import Receipt
+from recsys.receipts import Receipt
 from recsys.records import (
     Action,
     Bundle,

@@ -103,7 +103,7 @@ def test_the_page_tells_the_verdict_what_was_refused_and_what_was_held(read):
     text = " ".join(" ".join(read.texts).split())
     assert re.search(
         r"SASRec is in production: its NDCG@10 is 71\s% \(\d\d to \d\d\) above popularity "
-        r"and 33\s% \(\d\d to \d\d\) above Markov\.",
+        r"and 33\s% \(\d\d to \d\d\) above a tuned Markov model\.",
         text,
     )
     assert "97,514 events in all, and 6 decisions followed" in text

@@ -35,7 +35,7 @@ def test_a_reference_at_zero_is_compared_in_points(story):
         comparison=replace(found.comparison, references={"markov": card}),
         gains={"markov": Estimate(value=0.1, low=0.09, high=0.11)},
     )
-    assert lift(none, "markov") == "+0.100 (+0.090 to +0.110) from Markov"
+    assert lift(none, "markov") == "+0.100 (+0.090 to +0.110) from a tuned Markov model"
 
 
 def test_without_paired_gains_the_headline_gives_the_value_with_its_interval(story):

@@ -144,6 +144,7 @@ def test_after_a_rollback_the_earlier_release_is_proved_by_its_own_measurement(l
     lived.move(first.release.release_id, "Complaints about repeats.", by="ann")
     story = report.tell(line, lived.store)
     assert (story.current.generation, story.current.by) == (5, "ann")
+    assert [[move.generation for move in turn.moves] for turn in story.turns] == [[1], [], [], [], [5]]
     assert len(story.promoted) == 3, "a way back is no release of the loop"
     assert story.proof == (first.comparison.candidate, first)
 
