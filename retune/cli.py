@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # errors as plain lines, which logs and scripts can read
 )
 
 LineName = Annotated[
@@ -139,6 +140,7 @@ def search(
 
     if action is not None and not reason:
         raise typer.BadParameter("overriding the decision needs --reason", param_hint="--action")
+    asked_for = _json_object(configuration, "--configuration")
     site = _site(line)
     verdict = stages.judge(site, stages.newest_dataset(site, dataset))
     plan = stages.decide(
@@ -148,7 +150,7 @@ def search(
         reason=reason,
         action=action,
         family=family,
-        configuration=_json_object(configuration, "--configuration"),
+        configuration=asked_for,
         budget_s=budget_s,
         nonce=_moment(None).isoformat() if action is not None else "",
     )

@@ -37,14 +37,14 @@ def test_a_wrong_file_is_named_with_its_key(lines: Path, retune) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("drift", "shop"), "no dataset"),
-        (("promote", "shop"), "no candidate"),
+        (("drift", "shop"), "dataset"),
+        (("promote", "shop"), "candidate"),
         (("rollback", "shop", "--reason", "why not"), "release"),
         (("rollback", "shop"), "--reason"),
         (("search", "shop", "--action", "retune"), "--reason"),
         (("search", "shop", "--action", "retune", "--reason", "x", "--configuration", "[1]"), "JSON object"),
         (("search", "shop", "--action", "dance", "--reason", "x"), "dance"),
-        (("feedback", "shop", "--as-of", "yesterday"), "yesterday"),
+        (("feedback", "shop", "--as-of", "yesterday"), "--as-of"),
         (("nonsense",), "nonsense"),
     ],
 )

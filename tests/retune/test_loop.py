@@ -130,8 +130,14 @@ def test_wrong_rows_are_refused_with_their_reasons(lines: Path, retune) -> None:
     assert "device" in reasons
 
 
-def test_a_stale_batch_is_refused_whole(lines: Path, retune) -> None:
-    stages.site("shop").store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
-    answer = retune("feedback", "shop", "--as-of", as_of(200))
+def test_a_batch_with_too_many_wrong_rows_is_refused_whole(lines: Path, retune) -> None:
+    frame = synthetic.events(days=21)
+    frame.loc[frame.index % 5 == 0, "value"] = 7  # a fifth of the rows, where a tenth is allowed
+    site = stages.site("shop")
+    site.store.put("landing/a.jsonl", synthetic.jsonl(frame))
+    answer = retune("feedback", "shop", "--as-of", as_of(21))
     assert answer.code == 1
-    assert "fresh" in answer.err or "older" in answer.err
+    assert "value" in answer.err
+    assert retune("feedback", "shop", "--as-of", as_of(21), "--json").json["outcome"] == "nothing new"
+    [refused] = retune("status", "shop", "--json").json["refused"]
+    assert refused["rows"] == len(frame)
