@@ -419,8 +419,8 @@ def live_through(line: Line, store: Store) -> Books:
         measured, passed("quality", "NDCG@10 changes by +0.0150 [+0.0090, +0.0210] from 0.1030."), passed("size", small)
     )
 
-    why = "ann: Would a network many times as large be worth its latency?"
-    plan = books.decide(last, Action.REFIT, why, family="sasrec", by="ann")
+    why = "operator: Would a network many times as large be worth its latency?"
+    plan = books.decide(last, Action.REFIT, why, family="sasrec", by="operator")
     books.search(plan, [], ended="A refit searches nothing.")
     ndcg = {"candidate": 0.116, "incumbent": 0.118, "popularity": 0.069, "markov": 0.089}
     measured = books.measure(books.package(books.choose(plan, "sasrec"), (21_400_000, 5_900_000)), ndcg, (11.3, 19.6))

@@ -141,9 +141,9 @@ def test_a_search_without_a_feasible_trial_ends_without_a_candidate(line, books)
 
 def test_after_a_rollback_the_earlier_release_is_proved_by_its_own_measurement(line, lived):
     first = report.tell(line, lived.store).promoted[1]
-    lived.move(first.release.release_id, "Complaints about repeats.", by="ann")
+    lived.move(first.release.release_id, "Complaints about repeats.", by="operator")
     story = report.tell(line, lived.store)
-    assert (story.current.generation, story.current.by) == (5, "ann")
+    assert (story.current.generation, story.current.by) == (5, "operator")
     assert [[move.generation for move in turn.moves] for turn in story.turns] == [[1], [], [], [], [5]]
     assert len(story.promoted) == 3, "a way back is no release of the loop"
     assert story.proof == (first.comparison.candidate, first)
@@ -151,7 +151,7 @@ def test_after_a_rollback_the_earlier_release_is_proved_by_its_own_measurement(l
 
 def test_the_same_model_chosen_again_finds_the_bundle_that_is_there(line, lived):
     earlier = report.tell(line, lived.store).promoted[-1]
-    plan = replace(earlier.plan, plan_id="again", action=Action.REFIT, because="ann: once more")
+    plan = replace(earlier.plan, plan_id="again", action=Action.REFIT, because="operator: once more")
     lived.put("studies/again/plan.json", plan)
     lived.put("studies/again/candidate.json", replace(earlier.candidate, candidate_id="other", plan_id="again"))
     assert report.tell(line, lived.store).rounds[-1].bundle == earlier.bundle
