@@ -33,9 +33,9 @@ def decide(
 ) -> Plan:
     """Choose between nothing, a refit and a retune, and write the plan down.
 
-    By itself: retune if the line has drifted or the incumbent is of a family that the line does not search, as the
-    popularity baseline is; refit if the incumbent is older than `schedule.refit_after_days`; else nothing. The same
-    verdict, line and arguments give the same plan.
+    By itself: retune if the incumbent is of a family that the line does not search, as the popularity baseline is, or
+    if the line has drifted and has rested for `schedule.rest_days` since its last search; refit if the incumbent is
+    older than `schedule.refit_after_days`; else nothing. The same verdict, line and arguments give the same plan.
 
     Args:
         line: Whose search, budgets and schedule.
@@ -97,19 +97,32 @@ def key(plan_id: str, name: str) -> str:
 
 
 def _by_itself(line: Line, store: Store, verdict: DriftVerdict, incumbent: Bundle) -> tuple[Action, str]:
-    if verdict.drifted:
-        return Action.RETUNE, f"The line has drifted: {verdict.because}"
     if incumbent.family not in line.search.families:
         searched = ", ".join(line.search.families)
         return Action.RETUNE, f"The incumbent is {incumbent.family}, which is not among what is searched: {searched}."
+    found = "Nothing has drifted"
+    if verdict.drifted:
+        rested = _days_since_search(store, verdict)
+        if rested is None or rested >= line.schedule.rest_days:
+            return Action.RETUNE, f"The line has drifted: {verdict.because}"
+        found = (
+            f"The line has drifted, but its last search was {rested:.1f} days of feedback ago and it rests "
+            f"for {line.schedule.rest_days:g}"
+        )
     age = verdict.as_of - dataset(store, incumbent.dataset_id).as_of
     days, limit = age / timedelta(days=1), line.schedule.refit_after_days
     if days > limit:
-        return Action.REFIT, f"Nothing has drifted, but the incumbent is {days:.1f} days old, which is over {limit:g}."
-    return (
-        Action.NOTHING,
-        f"Nothing has drifted, and the incumbent is {days:.1f} days old, which is not over {limit:g}.",
-    )
+        return Action.REFIT, f"{found}; the incumbent is {days:.1f} days old, which is over {limit:g}."
+    return Action.NOTHING, f"{found}; the incumbent is {days:.1f} days old, which is not over {limit:g}."
+
+
+def _days_since_search(store: Store, verdict: DriftVerdict) -> float | None:
+    """Count the days of feedback between the last search on another dataset and this verdict; None: there was none."""
+    for entry in reversed(ledger.read(store, what="decided")):
+        if entry.evidence["action"] == Action.RETUNE and entry.evidence["dataset_id"] != verdict.dataset_id:
+            last = plan(store, str(entry.evidence["plan_id"]))
+            return (verdict.as_of - last.as_of) / timedelta(days=1)
+    return None
 
 
 def _completed(incumbent: Bundle, family: str | None, given: Configuration) -> tuple[str, Configuration]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,7 @@ def days(n):
     ("incumbent", "drifted", "age_days", "action", "because"),
     [
         ("markov", True, 1, Action.RETUNE, "The line has drifted: item popularity moved by 0.3, over 0.1."),
-        ("popularity", True, 99, Action.RETUNE, "The line has drifted"),
+        ("popularity", True, 99, Action.RETUNE, "The incumbent is popularity, which is not among what is searched"),
         ("popularity", False, 1, Action.RETUNE, "The incumbent is popularity, which is not among what is searched"),
         ("markov", False, 28, Action.NOTHING, "the incumbent is 28.0 days old, which is not over 28"),
         ("markov", False, 28.5, Action.REFIT, "the incumbent is 28.5 days old, which is over 28"),
@@ -129,3 +130,31 @@ def test_an_incumbent_of_an_older_version_is_filled_up_with_defaults(shop):
     verdict = shop.released("markov", {"epochs": 0, "steps": 3, "half_life": 2})
     found = decide(shop.line, shop.store, verdict, by="schedule")
     assert found.configuration == {**FAMILIES["markov"].defaults, "steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("days_later", "action", "because"),
+    [
+        (29, Action.NOTHING, "its last search was 29.0 days of feedback ago and it rests for 30"),
+        (30, Action.RETUNE, "The line has drifted: item popularity"),
+    ],
+)
+def test_drift_alone_begins_no_other_search_while_the_line_rests(shop, days_later, action, because):
+    line = shop.line.model_copy(
+        update={"schedule": shop.line.schedule.model_copy(update={"rest_days": 30.0, "refit_after_days": 99.0})}
+    )
+    first = shop.verdict(incumbent="markov")
+    assert decide(line, shop.store, first, by="schedule").action is Action.RETUNE
+    assert decide(line, shop.store, first, by="schedule").action is Action.RETUNE  # the same question, not a rest
+    later = replace(first, dataset_id="another", as_of=first.as_of + days(days_later))
+    found = decide(line, shop.store, later, by="schedule")
+    assert found.action is action
+    assert because in found.because
+
+
+def test_a_person_need_not_wait_for_the_rest_to_pass(shop):
+    line = shop.line.model_copy(update={"schedule": shop.line.schedule.model_copy(update={"rest_days": 30.0})})
+    first = shop.verdict(incumbent="markov")
+    decide(line, shop.store, first, by="schedule")
+    later = replace(first, dataset_id="another", as_of=first.as_of + days(1))
+    assert decide(line, shop.store, later, by="ann", reason="now", action=Action.RETUNE).action is Action.RETUNE
