@@ -113,7 +113,7 @@ top_items = 20
 
 [search]
 families = ["markov", "two_tower"]
-budget_s = 30
+budget_s = 120
 workers = 1
 seed = 1
 

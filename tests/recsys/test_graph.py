@@ -1,4 +1,6 @@
 import logging
+import multiprocessing
+import os
 import time
 
 import numpy as np
@@ -6,6 +8,7 @@ import onnx
 import pytest
 import torch
 
+from recsys.clock import run_delay
 from recsys.graph import rough_latency, session, to_onnx
 from recsys.models import FAMILIES
 
@@ -14,6 +17,7 @@ SMALL = {
     "markov": {"steps": 3, "neighbours": 8},
     "two_tower": {"dim": 8, "hidden": 16, "history_length": 5},
     "sasrec": {"dim": 8, "layers": 2, "heads": 2, "history_length": 5},
+    "hybrid": {"steps": 3, "neighbours": 8, "dim": 8, "layers": 2, "heads": 2, "history_length": 5},
 }
 
 
@@ -49,22 +53,22 @@ def test_the_graph_scores_as_the_network_does_at_any_batch_size_in_one_file(name
 
 
 class Clockwork:
-    """Takes a known time for each request, so that the percentiles can be computed by hand."""
+    """Computes for a known time at each request, so that the percentiles are known."""
 
     def __init__(self, slow_every: int) -> None:
         self.slow_every, self.seen = slow_every, []
 
     def run(self, outputs, feed):
         self.seen.append(feed["history"])
-        busy_until = time.perf_counter() + (0.004 if len(self.seen) % self.slow_every == 0 else 0.001)
-        while time.perf_counter() < busy_until:
+        busy_until = time.thread_time() + (0.004 if len(self.seen) % self.slow_every == 0 else 0.001)
+        while time.thread_time() < busy_until:
             pass
 
 
 def test_latency_is_that_of_whole_requests_in_milliseconds():
     p50, p99 = rough_latency(Clockwork(slow_every=3), np.zeros((4, 3), np.int64), batch_size=2, seconds=0.2)
-    assert 1.0 <= p50 < 1000  # two of three requests take 1 ms, the third 4 ms
-    assert 4.0 <= p99 < 1000
+    assert 0.9 <= p50 < 1000  # two of three requests take 1 ms, the third 4 ms
+    assert 3.6 <= p99 < 1000
 
 
 def test_requests_cycle_through_all_histories_in_batches():
@@ -75,4 +79,30 @@ def test_requests_cycle_through_all_histories_in_batches():
 
 def test_a_run_shorter_than_one_request_still_times_one():
     p50, _ = rough_latency(Clockwork(slow_every=1), np.zeros((1, 1), np.int64), batch_size=1, seconds=0.0)
-    assert p50 >= 4.0
+    assert p50 >= 3.6
+
+
+def crowd(stop):
+    while not stop.is_set():
+        pass
+
+
+def test_what_others_take_of_the_core_is_not_the_graphs():
+    with run_delay() as delay:
+        if delay() == 0:
+            pytest.skip("this kernel does not tell how long a thread waited for its core")
+    cores = os.sched_getaffinity(0)
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    crowds = [context.Process(target=crowd, args=(stop,)) for _ in range(2)]
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        for process in crowds:
+            process.start()  # on the same core as this one
+        p50, _ = rough_latency(Clockwork(slow_every=1), np.zeros((1, 1), np.int64), batch_size=1, seconds=1.0)
+    finally:
+        stop.set()
+        os.sched_setaffinity(0, cores)
+        for process in crowds:
+            process.join()
+    assert p50 < 8  # a third of the core makes 12 ms of 4

@@ -28,7 +28,7 @@ def test_one_of_several_lines_must_be_named(lines: Path, retune) -> None:
 
 def test_a_wrong_file_is_named_with_its_key(lines: Path, retune) -> None:
     file = lines / "shop.toml"
-    file.write_text(file.read_text().replace("budget_s = 30", 'budget_s = "long"'))
+    file.write_text(file.read_text().replace("budget_s = 120", 'budget_s = "long"'))
     answer = retune("lines")
     assert answer.code == 2
     assert f"{file}: search.budget_s: must be a valid number, but is 'long'." in answer.err
