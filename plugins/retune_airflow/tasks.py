@@ -32,6 +32,9 @@ from retune_airflow import assets, runs
 Json = Any
 """A record as JSON; while a DAG is built, the promise of one."""
 
+GPU: dict[str, Any] = {"pool": "gpu", "queue": "gpu"}
+"""Where whatever trains waits for its turn, on machines with a GPU where there are any."""
+
 
 @contextmanager
 def _skipped(*nothing_to_do: type[Exception]) -> Iterator[None]:
@@ -168,7 +171,7 @@ def jobs(line: str, plan: Json, stage: str) -> list[Json]:
     return list(stages.jobs(stages.site(line), load(Plan, plan), stage))
 
 
-@task(pool="gpu", queue="gpu", map_index_template="{{ 'worker %d' % task_instance.map_index }}")
+@task(**GPU, map_index_template="{{ 'worker %d' % task_instance.map_index }}")
 def work(line: str, plan: Json, stage: str, job: Json) -> list[Json]:
     """Run trials of the stage until its list or the budget ends; a later attempt takes up what an earlier one left."""
     from recsys.tuning import Attempt
@@ -185,7 +188,7 @@ def close_search(line: str, plan: Json) -> Json:
     return {"plan_id": study.plan.plan_id, "trials": len(study.trials), "seconds": study.seconds, "ended": study.ended}
 
 
-@task
+@task(**GPU)
 def choose(line: str, plan: Json) -> Json:
     """Pick the best configuration, train it on everything before the holdout, and announce the candidate."""
     candidate = stages.choose(stages.site(line), load(Plan, plan))

@@ -161,12 +161,13 @@ def test_only_feedback_and_retune_follow_the_clock(bag):
     assert retune.timetable.expression == "0 0 * * 0"
 
 
-def test_workers_wait_for_the_pool_and_queue_of_the_gpu(bag):
+def test_what_trains_waits_for_the_pool_and_queue_of_the_gpu(bag):
     retune = bag.dags["retune_shop"]
     assert {t.task_id for t in retune.tasks if t.pool == "gpu" and t.queue == "gpu"} == {
         "screen.work",
         "refine.work",
         "confirm.work",
+        "choose",
     }
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys import channel, ledger, synthetic
+from recsys import channel, ledger, synthetic, tuning
+from recsys.tuning.trials import Trials
 from retune import stages
 
 pytestmark = [
@@ -129,8 +130,16 @@ def test_a_search_fans_out_and_announces_its_candidate(searched, site):
     extra = searched.events["retune://shop/candidate"]
     assert extra["family"] == "markov"
     assert extra["plan_id"] == stages.newest_candidate(site).plan_id
-    study = last(site, "searched")
-    assert study.evidence["trials"] == {"complete": study.evidence["trials"]["complete"]}  # none running, none lost
+    assert set(last(site, "searched").evidence["trials"]) == {"complete"}  # none running, none lost
+
+
+def test_every_trial_belongs_to_one_attempt_of_one_worker(searched, site):
+    plan = tuning.plan(site.store, searched.events["retune://shop/candidate"]["plan_id"])
+    trials = Trials.load(plan, site.studies)
+    owners = [trial.user_attrs["owner"] for stage in tuning.STAGES for trial in trials.of(stage)]
+    assert len(owners) >= 4
+    assert {(owner["run"], owner["attempt"]) for owner in owners} == {(searched.run_id, 1)}
+    assert {owner["map_index"] for owner in owners} <= {0, 1}
 
 
 def test_a_better_candidate_is_released_and_announced(promoted, searched, site):
