@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -363,7 +363,7 @@ def _show(as_json: bool, data: Mapping[str, Any], text: str, table: Table | None
         console.print(table)
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
     table = Table(*heads, show_header=any(heads), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_plain(cell) for cell in row))
