@@ -20,10 +20,11 @@ from great_expectations.data_context.types.base import (
 from numpy.typing import NDArray
 
 from expectations import suite
-from recsys import feedback
+from recsys import receipts, table
 from recsys.columns import ITEM
 from recsys.engine import engine
 from recsys.errors import NoFeedback, RefusedBatch
+from recsys.feedback import SOURCE
 from recsys.records import Batch, CheckedBatch, Finding, Refusal
 from recsys.settings import Line
 from recsys.store import Store
@@ -51,10 +52,10 @@ def check(line: Line, store: Store, batch: Batch) -> CheckedBatch:
     """
     _refuse_settled(store, batch)
     events = pq.read_table(BytesIO(store.get(batch.events_key).body))
-    one_by_one = _validate(events.drop_columns([feedback.SOURCE]), suite.rows(line.feedback, batch.as_of))
+    one_by_one = _validate(events.drop_columns([SOURCE]), suite.rows(line.feedback, batch.as_of))
     broken = _broken(one_by_one)
     bad = np.isin(np.arange(len(events)), np.concatenate([*broken.values(), np.array([], np.int64)]))
-    good = events.drop_columns([feedback.SOURCE]).filter(pa.array(~bad))
+    good = events.drop_columns([SOURCE]).filter(pa.array(~bad))
     together = _validate_together(line, store, batch, good)
     findings = _findings(one_by_one) + _findings(together)
     _keep_evidence(store, batch, one_by_one, together)
@@ -76,11 +77,11 @@ def check(line: Line, store: Store, batch: Batch) -> CheckedBatch:
 
 
 def _validate_together(line: Line, store: Store, batch: Batch, good: pa.Table) -> dict[str, Any]:
-    table = feedback.events(store)
+    committed = table.events(store)
     known = pa.array([], pa.string())
-    if table is not None:
+    if committed is not None:
         with engine() as con:
-            con.register("known", table)
+            con.register("known", committed)
             known = con.table("known").project(ITEM).distinct().to_arrow_table()[ITEM]
     unknown = pc.invert(pc.is_in(good[ITEM], value_set=known)).cast(pa.int64())
     return _validate(
@@ -163,7 +164,7 @@ def _reasons_to_refuse_all(line: Line, bad: NDArray[np.bool_], findings: Sequenc
 
 def _refuse_settled(store: Store, batch: Batch) -> None:
     """Say again what became of a batch that has its receipts: its staged rows are gone."""
-    receipt = feedback.receipt(store, batch.objects[0])
+    receipt = receipts.receipt(store, batch.objects[0])
     if receipt is None or receipt.batch_id != batch.batch_id:
         return
     if receipt.outcome == "committed":
@@ -176,7 +177,7 @@ def _refuse(
     store: Store, batch: Batch, events: pa.Table, reasons: Sequence[str], broken: dict[str, NDArray[np.int64]]
 ) -> NoReturn:
     refusal = _quarantine(store, batch, events, np.ones(len(events), bool), reasons, broken)
-    feedback.account(store, batch, "refused", refused=[refusal])
+    receipts.settle(store, batch.objects, "refused", batch_id=batch.batch_id, refused=[refusal], as_of=batch.as_of)
     store.delete(batch.events_key)
     raise RefusedBatch(_message(batch, reasons), batch_id=batch.batch_id, reasons=tuple(reasons))
 
@@ -194,11 +195,11 @@ def _quarantine(
     broken: dict[str, NDArray[np.int64]],
 ) -> Refusal:
     """Keep the refused rows, each with the object that it came from and what it broke."""
-    kept_at = feedback.quarantine_key(batch.batch_id, "rows.parquet", batch.as_of)
+    kept_at = receipts.quarantine_key(batch.batch_id, "rows.parquet", batch.as_of)
     rows = events.append_column(REASONS, _reasons_by_row(len(events), broken)).filter(pa.array(refused))
     store.put(kept_at, _parquet(rows))
     refusal = Refusal(source=batch.batch_id, kept_at=kept_at, reasons=tuple(reasons), rows=len(rows))
-    feedback.quarantine(store, refusal)
+    receipts.explain(store, refusal)
     return refusal
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys import coverage as coverages
-from recsys import feedback, ledger, parts
+from recsys import ledger, parts, table
 from recsys.columns import EVENT, ITEM
 from recsys.engine import engine
 from recsys.errors import Conflict, NoFeedback, NotFound
@@ -75,7 +75,7 @@ def freeze(line: Line, store: Store, version: TableVersion) -> Dataset:
     Raises:
         NoFeedback: There is too little to fill every part.
     """
-    events = feedback.events(store, version.version)
+    events = table.events(store, version.version)
     if events is None:
         raise NoFeedback("There must be a feedback table to freeze, but nothing has been committed yet.")
     with engine() as con:

@@ -1,31 +1,25 @@
 """Take what has landed into the feedback table: every event once, every object accounted for.
 
-A receipt says what became of one version of one object, and is written last. Whatever dies before, the next run begins
-with the same objects again: rows that are in the table already are dropped there by their event ids.
+A run that dies is simply run again: objects without a receipt are new, a batch that the table has is found there, and
+events that the table has are left out by their ids.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from recsys import landing, ledger
+from recsys import landing, ledger, receipts, table
 from recsys.columns import EVENT, TIME
 from recsys.engine import engine
-from recsys.errors import BadObject, Conflict, NoFeedback, NotFound, StoreError
-from recsys.records import Batch, CheckedBatch, ObjectRef, Refusal, TableVersion, dump, load
+from recsys.errors import BadObject, NoFeedback, NotFound
+from recsys.records import Batch, CheckedBatch, ObjectRef, Refusal, TableVersion
 from recsys.settings import Line
 from recsys.store import Entry, Store
 
@@ -34,30 +28,11 @@ log = logging.getLogger(__name__)
 SOURCE = "_source"
 """Column of staged and quarantined rows: the key of the object that brought the event."""
 
-TABLE = "feedback"
-
 MAX_BATCH_MIB = 1024
 """Objects beyond this wait for the next batch, so that a batch fits into memory however much has landed."""
 
-
 STAGE_DAYS = 7
 """Staged rows older than this belong to nobody."""
-
-ATTEMPTS = 20
-"""How often a commit begins anew because another was first."""
-
-_BATCH_ID, _ROWS_ADDED = "retune.batch_id", "retune.rows_added"  # in the commit's own metadata
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What became of one version of one landed object."""
-
-    object: ObjectRef
-    outcome: str  # committed or refused
-    batch_id: str  # empty where the object could not be read
-    refused: tuple[Refusal, ...]  # the object itself, or rows of its batch
-    as_of: datetime
 
 
 def pull(line: Line, store: Store, *, as_of: datetime) -> Batch:
@@ -88,7 +63,7 @@ def pull(line: Line, store: Store, *, as_of: datetime) -> Batch:
                     refused.append(_refuse(store, entry, error, folder, as_of))
                 else:
                     pq.write_table(events, Path(folder, f"{len(objects)}.parquet"))
-                    objects.append(_ref(entry))
+                    objects.append(receipts.ref(entry))
             except NotFound:
                 log.info("%s changed or went while it was pulled and waits for the next batch", entry.key)
         if not objects:
@@ -113,8 +88,8 @@ def pull(line: Line, store: Store, *, as_of: datetime) -> Batch:
 def commit(line: Line, store: Store, checked: CheckedBatch) -> TableVersion:
     """Append the accepted rows to the table, exactly once however often and by however many this is called.
 
-    The batch's id stands in the same Delta commit as its rows. Rows whose event the table has already are left out:
-    commits follow each other one at a time, each looking at all that the one before it left.
+    Rows whose event the table has already are left out, and counted in the ledger. Then the objects get their receipts
+    and the stage is cleared.
 
     Args:
         line: Declares the columns.
@@ -125,105 +100,42 @@ def commit(line: Line, store: Store, checked: CheckedBatch) -> TableVersion:
         StoreError: The table cannot be written, or others kept on writing first.
     """
     batch = checked.batch
-    with _translated(store):
-        version = _append(line, store, checked)
+    done = table.append(
+        store,
+        batch.batch_id,
+        landing.schema(line.feedback),
+        lambda: pq.read_table(BytesIO(store.get(checked.accepted_key).body)),
+    )
     ledger.append(
         store,
         ledger.Entry(
             what="committed",
             who="feedback",
-            why=f"{version.rows_added} of {batch.rows} events passed the checks and were new",
+            why=f"{done.rows_added} of {batch.rows} events passed the checks and were new",
             evidence={
                 "batch_id": batch.batch_id,
-                "version": version.version,
+                "version": done.version,
                 "objects": len(batch.objects),
-                "rows_added": version.rows_added,
-                "duplicates": checked.accepted_rows - version.rows_added,
+                "rows_added": done.rows_added,
+                "duplicates": checked.accepted_rows - done.rows_added,
                 "rows_refused": batch.rows - checked.accepted_rows,
-                "rows": version.rows,
+                "rows": done.rows,
             },
             id=batch.batch_id,
         ),
     )
-    account(store, batch, "committed", refused=[r for r in checked.refused if r.source == batch.batch_id])
+    refused_rows = [refusal for refusal in checked.refused if refusal.source == batch.batch_id]
+    receipts.settle(store, batch.objects, "committed", batch_id=batch.batch_id, refused=refused_rows, as_of=batch.as_of)
     for key in (batch.events_key, checked.accepted_key):
         store.delete(key)
-    return version
-
-
-def events(store: Store, version: int | None = None) -> ds.Dataset | None:
-    """Open the table's rows at `version`, or as they are now; None where nothing was ever committed.
-
-    Raises:
-        StoreError: The table cannot be read.
-    """
-    with _translated(store):
-        table = _open(store, version)
-        return table.to_pyarrow_dataset() if table else None
-
-
-def receipt(store: Store, ref: ObjectRef) -> Receipt | None:
-    """Say what became of one version of a landed object; None while nothing is settled."""
-    try:
-        return load(Receipt, json.loads(store.get(_receipt_key(ref)).body))
-    except NotFound:
-        return None
-
-
-def receipts(store: Store) -> tuple[Receipt, ...]:
-    """List what became of every landed object, in the order of their keys."""
-    found = [load(Receipt, json.loads(store.get(entry.key).body)) for entry in store.list("receipts/")]
-    return tuple(sorted(found, key=lambda receipt: (receipt.object.key, receipt.as_of)))
-
-
-def quarantined(store: Store) -> tuple[Refusal, ...]:
-    """List what was refused for good, objects and rows, in the order of their places in quarantine."""
-    found = {refusal.kept_at: refusal for receipt in receipts(store) for refusal in receipt.refused}
-    return tuple(found[key] for key in sorted(found))
-
-
-def quarantine_key(mark: str, file: str, as_of: datetime) -> str:
-    """Say where to keep `file` of what was refused.
-
-    Args:
-        mark: Names the place, the same whenever the same thing is refused again.
-        file: Name for the refused bytes.
-        as_of: The moment of the batch.
-    """
-    return f"quarantine/{as_of:%Y-%m-%d}/{mark}/{file}"
-
-
-def quarantine(store: Store, refusal: Refusal) -> None:
-    """Write the reasons beside the refused bytes; a receipt must follow, for only that makes the refusal final."""
-    folder = refusal.kept_at.rpartition("/")[0]
-    store.put(f"{folder}/reasons.json", json.dumps(dump(refusal), indent=1).encode())
-    why = "; ".join(refusal.reasons)
-    ledger.append(
-        store,
-        ledger.Entry(
-            what="refused",
-            who="feedback",
-            why=why,
-            evidence=dump(refusal),
-            id=folder.rpartition("/")[2],
-        ),
+    return TableVersion(
+        version=done.version,
+        batch_id=batch.batch_id,
+        rows_added=done.rows_added,
+        rows=done.rows,
+        refused=checked.refused,
+        as_of=batch.as_of,
     )
-
-
-def account(store: Store, batch: Batch, outcome: str, *, refused: Sequence[Refusal]) -> None:
-    """Write the receipts of a batch's objects; where there is one, the first stays.
-
-    Args:
-        store: The line's part of the store.
-        batch: Its readable objects get the receipts.
-        outcome: committed or refused.
-        refused: Rows of the batch in quarantine.
-    """
-    for ref in batch.objects:
-        _receipt(store, ref, outcome, batch.batch_id, refused, batch.as_of)
-
-
-# --- pull
 
 
 def _sweep(store: Store) -> None:
@@ -235,13 +147,10 @@ def _sweep(store: Store) -> None:
 
 def _new(store: Store) -> Iterator[Entry]:
     """List objects without a receipt by key, as many as make a batch."""
-    known = {entry.key for entry in store.list("receipts/")}
     size_bytes = 0
-    for entry in store.list("landing/"):
-        if _receipt_key(_ref(entry)) in known:
-            continue
+    for entry in receipts.unsettled(store, "landing/"):
         size_bytes += entry.size_bytes
-        if size_bytes > MAX_BATCH_MIB * landing.MIB and size_bytes > entry.size_bytes:
+        if size_bytes > max(MAX_BATCH_MIB * landing.MIB, entry.size_bytes):
             log.info("%s and what follows it wait for the next batch", entry.key)
             return
         yield entry
@@ -252,19 +161,18 @@ def _read(line: Line, store: Store, entry: Entry) -> pa.Table:
     found = store.get(entry.key)
     if found.etag != entry.etag:
         raise NotFound(f"{entry.key} is no longer the object that was listed.", key=entry.key)
-    table = landing.read(line.feedback, entry.key, found.body)
-    return table.append_column(SOURCE, pa.array([entry.key]).dictionary_encode().take(pa.array([0] * len(table))))
+    events = landing.read(line.feedback, entry.key, found.body)
+    return events.append_column(SOURCE, pa.repeat(entry.key, len(events)))
 
 
 def _refuse(store: Store, entry: Entry, error: BadObject, folder: str, as_of: datetime) -> Refusal:
-    ref, copy = _ref(entry), Path(folder, "refused")
-    refusal = Refusal(
-        source=entry.key, kept_at=quarantine_key(_mark(ref), "object", as_of), reasons=(error.reason,), rows=0
-    )
+    ref, copy = receipts.ref(entry), Path(folder, "refused")
+    kept_at = receipts.quarantine_key(receipts.mark(ref), "object", as_of)
+    refusal = Refusal(source=entry.key, kept_at=kept_at, reasons=(error.reason,))
     store.fetch(entry.key, copy)
-    store.upload(copy, refusal.kept_at)
-    quarantine(store, refusal)
-    _receipt(store, ref, "refused", "", [refusal], as_of)
+    store.upload(copy, kept_at)
+    receipts.explain(store, refusal)
+    receipts.settle(store, [ref], "refused", refused=[refusal], as_of=as_of)
     return refusal
 
 
@@ -283,118 +191,8 @@ def _stage(store: Store, key: str, folder: str) -> int:
 
 
 def _identify(objects: Sequence[ObjectRef]) -> str:
-    return hashlib.sha256("".join(sorted(_mark(ref) for ref in objects)).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(sorted(receipts.mark(ref) for ref in objects)).encode()).hexdigest()[:16]
 
 
 def _staged(batch_id: str, what: str) -> str:
     return f"staging/{batch_id}-{what}.parquet"
-
-
-# --- receipts
-
-
-def _receipt(
-    store: Store, ref: ObjectRef, outcome: str, batch_id: str, refused: Sequence[Refusal], as_of: datetime
-) -> None:
-    settled = Receipt(object=ref, outcome=outcome, batch_id=batch_id, refused=tuple(refused), as_of=as_of)
-    with suppress(Conflict):
-        store.create(_receipt_key(ref), json.dumps(dump(settled), indent=1).encode())
-
-
-def _receipt_key(ref: ObjectRef) -> str:
-    return f"receipts/{_mark(ref)}.json"
-
-
-def _mark(ref: ObjectRef) -> str:
-    """Name one version of one object."""
-    return hashlib.sha256(f"{ref.key}|{ref.etag}".encode()).hexdigest()
-
-
-def _ref(entry: Entry) -> ObjectRef:
-    return ObjectRef(key=entry.key, etag=entry.etag, size_bytes=entry.size_bytes)
-
-
-# --- the table
-
-
-def _append(line: Line, store: Store, checked: CheckedBatch) -> TableVersion:
-    for _ in range(ATTEMPTS):
-        table = _open(store) or _create(line, store)
-        done = _find(table, checked)
-        if done:
-            return done
-        try:
-            accepted = pq.read_table(BytesIO(store.get(checked.accepted_key).body))
-        except NotFound:  # a commit of the same batch beside this one has just ended, or there is nothing to commit
-            done = _find(_open(store) or table, checked)
-            if done:
-                return done
-            raise
-        with engine() as con:
-            con.register("accepted", accepted)
-            con.register("known", table.to_pyarrow_dataset())
-            fresh = con.sql("from accepted anti join known using (event_id)").to_arrow_table()
-        with suppress(CommitFailedError):  # somebody else's commit came first, perhaps with some of these events
-            write_deltalake(
-                table,
-                fresh.select(landing.schema(line.feedback).names).cast(landing.schema(line.feedback)),
-                mode="append",
-                schema_mode="merge",  # a line may declare further columns later
-                commit_properties=CommitProperties(
-                    custom_metadata={_BATCH_ID: checked.batch.batch_id, _ROWS_ADDED: str(len(fresh))},
-                    max_commit_retries=0,
-                    app_transactions=[Transaction(checked.batch.batch_id, 1)],
-                ),
-            )
-            return _version(checked, table.version(), len(fresh), table.count())
-    raise StoreError(f"{store.url}/{TABLE} was written by others first {ATTEMPTS} times.", key=TABLE)
-
-
-def _find(table: DeltaTable, checked: CheckedBatch) -> TableVersion | None:
-    """Give the version that the batch was committed as, if it was."""
-    if table.transaction_version(checked.batch.batch_id) is None:
-        return None
-    for commit in table.history():
-        if commit.get(_BATCH_ID) == checked.batch.batch_id:
-            then = DeltaTable(table.table_uri, version=commit["version"], storage_options=table._storage_options)
-            return _version(checked, commit["version"], int(commit[_ROWS_ADDED]), then.count())
-    log.warning("batch %s is in the table, but the log that says since when has gone", checked.batch.batch_id)
-    return _version(checked, table.version(), 0, table.count())
-
-
-def _version(checked: CheckedBatch, version: int, rows_added: int, rows: int) -> TableVersion:
-    return TableVersion(
-        version=version,
-        batch_id=checked.batch.batch_id,
-        rows_added=rows_added,
-        rows=rows,
-        refused=checked.refused,
-        as_of=checked.batch.as_of,
-    )
-
-
-def _open(store: Store, version: int | None = None) -> DeltaTable | None:
-    at = store.table(TABLE)
-    try:
-        return DeltaTable(at.uri, version=version, storage_options=dict(at.options))
-    except TableNotFoundError:
-        return None
-
-
-def _create(line: Line, store: Store) -> DeltaTable:
-    # Without partitions: batches follow each other in time, so each file's statistics narrow a read by time as well.
-    at = store.table(TABLE)
-    with suppress(CommitFailedError):  # somebody else created it
-        return DeltaTable.create(
-            at.uri, schema=landing.schema(line.feedback), mode="ignore", storage_options=dict(at.options)
-        )
-    return DeltaTable(at.uri, storage_options=dict(at.options))
-
-
-@contextmanager
-def _translated(store: Store) -> Iterator[None]:
-    """Say of what `deltalake` met that it was the store's table."""
-    try:
-        yield
-    except (DeltaError, OSError) as error:
-        raise StoreError(f"{store.url}/{TABLE} could not be read or written: {error}", key=TABLE) from error

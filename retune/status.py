@@ -13,7 +13,7 @@ def look(site: stages.Site) -> dict[str, Any]:
     Returns:
         `production`, `dataset`, `cache`, `refused` and `last`, the newest ledger entry of each kind.
     """
-    from recsys import dataset, feedback, ledger, release
+    from recsys import dataset, ledger, receipts, release
 
     current = release.current(site.store)
     try:
@@ -24,7 +24,7 @@ def look(site: stages.Site) -> dict[str, Any]:
         "production": dump(current) if current else None,
         "dataset": newest,
         "cache": dataset.cache_counts(site.store),
-        "refused": [dump(refusal) for refusal in feedback.quarantined(site.store)],
+        "refused": [dump(refusal) for refusal in receipts.quarantined(site.store)],
         "last": {
             entry.what: {"at": entry.at.isoformat(), "who": entry.who, "why": entry.why}
             for entry in ledger.read(site.store)

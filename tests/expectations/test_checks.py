@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import expectations
-from recsys import feedback, ledger, synthetic
+from recsys import feedback, ledger, receipts, synthetic, table
 from recsys.errors import NoFeedback, RefusedBatch
 from recsys.settings import read_line
 from recsys.store import open_store
@@ -43,7 +43,7 @@ def pull_and_check(line, store, as_of=AS_OF):
     return expectations.check(line, store, feedback.pull(line, store, as_of=as_of))
 
 
-def table(store, key):
+def rows_of(store, key):
     return pq.read_table(pa.BufferReader(store.get(key).body))
 
 
@@ -51,8 +51,8 @@ def test_a_sound_batch_passes_whole_and_leaves_the_evidence(line, store):
     land(store, "a", week())
     checked = pull_and_check(line, store)
     assert (checked.accepted_rows, checked.refused, checked.findings) == (200, (), ())
-    assert table(store, checked.accepted_key).drop_columns("release_id").num_rows == 200
-    assert feedback.SOURCE not in table(store, checked.accepted_key).column_names
+    assert rows_of(store, checked.accepted_key).drop_columns("release_id").num_rows == 200
+    assert feedback.SOURCE not in rows_of(store, checked.accepted_key).column_names
     evidence = json.loads(store.get(f"checks/{checked.batch.batch_id}.json").body)
     assert evidence["rows"]["success"]
     assert evidence["batch"]["success"]
@@ -101,7 +101,7 @@ def test_rows_that_break_a_critical_expectation_are_quarantined_with_their_reaso
     [refusal] = checked.refused
     assert (refusal.source, refusal.rows) == (checked.batch.batch_id, 12)
     assert "value must lie between 0 and 1: 2 of 200 rows break it" in refusal.reasons
-    quarantined = table(store, refusal.kept_at).to_pylist()
+    quarantined = rows_of(store, refusal.kept_at).to_pylist()
     expected = defaultdict(set)
     for _, row, _, reason in BROKEN:
         expected[events["event_id"][row], events["user_id"][row]].add(reason)
@@ -109,7 +109,7 @@ def test_rows_that_break_a_critical_expectation_are_quarantined_with_their_reaso
     assert {(row["event_id"], row["user_id"]): set(row["_reasons"]) for row in quarantined} == expected
     assert {row["_source"] for row in quarantined} == {"landing/a.jsonl"}
 
-    accepted = table(store, checked.accepted_key)["event_id"].to_pylist()
+    accepted = rows_of(store, checked.accepted_key)["event_id"].to_pylist()
     assert sorted(accepted) == sorted(set(events["event_id"]) - {event for event, _ in expected})
     assert checked.accepted_rows == len(accepted) == 188
     assert {finding.expectation: finding.rows for finding in checked.findings} == Counter(
@@ -128,10 +128,10 @@ def test_too_many_bad_rows_refuse_the_whole_batch_for_good(line, store):
     with pytest.raises(RefusedBatch, match=r"0\.105 of the rows is bad") as refused:
         expectations.check(line, store, batch)
     assert refused.value.batch_id == batch.batch_id
-    [refusal] = feedback.quarantined(store)
+    [refusal] = receipts.quarantined(store)
     assert refusal.reasons == refused.value.reasons
-    assert table(store, refusal.kept_at).num_rows == refusal.rows == 200
-    assert feedback.events(store) is None
+    assert rows_of(store, refusal.kept_at).num_rows == refusal.rows == 200
+    assert table.events(store) is None
     with pytest.raises(RefusedBatch) as again:  # a task that is run again
         expectations.check(line, store, batch)
     assert again.value.reasons == refused.value.reasons
@@ -175,7 +175,7 @@ def test_many_items_never_seen_before_are_a_warning_but_not_in_the_first_batch(l
 
 
 def first_items(store):
-    return feedback.events(store).to_table(["item_id"])["item_id"].to_pylist()
+    return table.events(store).to_table(["item_id"])["item_id"].to_pylist()
 
 
 def test_a_batch_that_was_committed_is_not_checked_again(line, store):
@@ -189,6 +189,6 @@ def test_a_batch_that_was_committed_is_not_checked_again(line, store):
 def test_refused_rows_become_final_with_the_commit(line, store):
     land(store, "a", week(value={3: 9}))
     checked = pull_and_check(line, store)
-    assert feedback.quarantined(store) == ()
+    assert receipts.quarantined(store) == ()
     feedback.commit(line, store, checked)
-    assert feedback.quarantined(store) == checked.refused
+    assert receipts.quarantined(store) == checked.refused

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys import feedback, landing, ledger
+from recsys import feedback, landing, ledger, receipts, table
 from recsys.errors import NoFeedback, NotFound, StoreError
 from recsys.records import CheckedBatch
 from recsys.settings import Line
@@ -66,7 +66,7 @@ def take(store, as_of=AS_OF):
 
 
 def ids(store):
-    events = feedback.events(store)
+    events = table.events(store)
     return sorted(events.to_table(["event_id"])["event_id"].to_pylist(), key=lambda e: int(e[1:])) if events else []
 
 
@@ -121,7 +121,7 @@ def test_an_object_that_cannot_be_read_is_quarantined_once_and_the_others_go_on(
 
     again = feedback.pull(LINE, store, as_of=AS_OF + timedelta(days=1))
     assert (again.batch_id, again.refused) == (batch.batch_id, ())
-    assert feedback.quarantined(store) == (refusal,)
+    assert receipts.quarantined(store) == (refusal,)
 
 
 def test_no_feedback_tells_what_was_refused_on_the_way():
@@ -134,7 +134,7 @@ def test_no_feedback_tells_what_was_refused_on_the_way():
     with pytest.raises(NoFeedback, match="2 went to quarantine") as refused:
         feedback.pull(LINE, store, as_of=AS_OF)
     assert [refusal.source for refusal in refused.value.refused] == ["landing/a.txt", "landing/b.jsonl"]
-    assert [(r.object.key, r.outcome) for r in feedback.receipts(store)] == [
+    assert [(r.object.key, r.outcome) for r in receipts.receipts(store)] == [
         ("landing/a.txt", "refused"),
         ("landing/b.jsonl", "refused"),
     ]
@@ -173,7 +173,7 @@ def test_an_object_that_changes_while_it_is_pulled_waits_for_the_next_batch():
     store.put("landing/b.jsonl", body(4))
     batch = feedback.pull(LINE, store, as_of=AS_OF)
     assert [ref.key for ref in batch.objects] == ["landing/a.jsonl"]
-    assert feedback.receipts(store) == ()
+    assert receipts.receipts(store) == ()
 
 
 def test_more_than_a_batch_holds_waits_for_the_next(monkeypatch):
@@ -205,15 +205,18 @@ def test_a_moment_without_a_zone_is_a_wrong_argument():
 
 def test_a_commit_adds_the_rows_once_and_clears_the_stage(shared_store):
     store = shared_store.under("shop")
-    assert feedback.events(store) is None
+    assert table.events(store) is None
     store.put("landing/a.jsonl", body(1, 2))
     checked = passed(store, feedback.pull(LINE, store, as_of=AS_OF))
+    accepted = store.get(checked.accepted_key).body
     version = feedback.commit(LINE, store, checked)
     assert (version.rows_added, version.rows, version.as_of) == (2, 2, AS_OF)
     assert feedback.commit(LINE, store, checked) == version
+    store.put(checked.accepted_key, accepted)  # as if it had died before it cleared the stage
+    assert feedback.commit(LINE, store, checked) == version
     assert ids(store) == ["e1", "e2"]
     assert list(store.list("staging/")) == []
-    assert [(r.object.key, r.outcome, r.batch_id) for r in feedback.receipts(store)] == [
+    assert [(r.object.key, r.outcome, r.batch_id) for r in receipts.receipts(store)] == [
         ("landing/a.jsonl", "committed", version.batch_id)
     ]
     [entry] = ledger.read(store, what="committed")
@@ -230,7 +233,7 @@ def test_events_that_the_table_has_are_dropped_and_counted(files):
     files.put("landing/c.jsonl", body(4, 1))
     assert take(files).rows_added == 0
     assert ids(files) == ["e1", "e2", "e3", "e4"]
-    assert len(feedback.receipts(files)) == 3
+    assert len(receipts.receipts(files)) == 3
 
 
 def test_an_earlier_version_of_the_table_can_still_be_read(files):
@@ -238,7 +241,7 @@ def test_an_earlier_version_of_the_table_can_still_be_read(files):
     first = take(files)
     files.put("landing/b.jsonl", body(2))
     take(files)
-    assert feedback.events(files, first.version).to_table()["event_id"].to_pylist() == ["e1"]
+    assert table.events(files, first.version).to_table()["event_id"].to_pylist() == ["e1"]
 
 
 def test_a_line_may_declare_another_column_later(files):
@@ -248,7 +251,7 @@ def test_a_line_may_declare_another_column_later(files):
     wider = LINE.model_copy(update={"feedback": type(LINE.feedback).model_validate({"columns": columns})})
     files.put("landing/b.jsonl", body(2)[:-1] + b', "age": 30}')
     feedback.commit(wider, files, passed(files, feedback.pull(wider, files, as_of=AS_OF)))
-    assert dict(zip(*feedback.events(files).to_table(["event_id", "age"]).to_pydict().values(), strict=True)) == {
+    assert dict(zip(*table.events(files).to_table(["event_id", "age"]).to_pydict().values(), strict=True)) == {
         "e1": None,
         "e2": 30,
     }
@@ -290,7 +293,7 @@ def test_a_table_that_cannot_be_read_is_an_error_of_the_store(tmp_path):
     store = open_store(tmp_path.as_uri())
     store.put("feedback/_delta_log/00000000000000000000.json", b"oops")
     with pytest.raises(StoreError, match="feedback could not be read"):
-        feedback.events(store)
+        table.events(store)
 
 
 def test_a_batch_that_was_never_staged_cannot_be_committed(files):
@@ -350,9 +353,9 @@ def test_whenever_it_dies_a_second_run_leaves_every_event_once_and_every_object_
             except NoFeedback:  # it died after its last receipt
                 assert not more_lands
         assert ids(files) == ["e1", "e2", "e3", "e4"][: 3 + more_lands]
-        assert Counter(r.object.key for r in feedback.receipts(files)) == Counter(e.key for e in files.list("landing/"))
-        assert [r.source for r in feedback.quarantined(files)] == ["landing/b.jsonl"]
-        assert {r.outcome for r in feedback.receipts(files) if r.object.key != "landing/b.jsonl"} == {"committed"}
+        assert Counter(r.object.key for r in receipts.receipts(files)) == Counter(e.key for e in files.list("landing/"))
+        assert [r.source for r in receipts.quarantined(files)] == ["landing/b.jsonl"]
+        assert {r.outcome for r in receipts.receipts(files) if r.object.key != "landing/b.jsonl"} == {"committed"}
         if not crashed:
             break
     assert writes > 8
