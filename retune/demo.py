@@ -50,7 +50,7 @@ STEPS = (
         by_hand={
             "action": "refit",
             "family": "sasrec",
-            "configuration": {"dim": 256, "layers": 3, "epochs": 1},
+            "configuration": {"dim": 128, "layers": 5, "epochs": 1},
             "reason": "Would a network many times as large be worth its latency?",
         },
     ),

@@ -93,7 +93,7 @@ FAMILY = Family(
         "negatives": 0,
     },
     space={
-        "epochs": IntDistribution(10, 40, log=True),
+        "epochs": IntDistribution(5, 40, log=True),
         "lr": FloatDistribution(1e-3, 1e-2, log=True),
         "weight_decay": FloatDistribution(1e-3, 0.3, log=True),
         "dim": CategoricalDistribution([32, 64, 128]),
