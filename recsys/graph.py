@@ -15,6 +15,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from recsys.clock import Clock, run_delay
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -78,7 +80,8 @@ def rough_latency(
 ) -> tuple[float, float]:
     """Time requests one after another for a short while; a filter before training, never a measurement to report.
 
-    Neighbours on the machine can only add time, so the run is cut into blocks and the quietest one counts.
+    Milliseconds are wall clock less the time in which others had our core. Neighbours can then only add time, by what
+    they do to caches, so the run is cut into blocks and the quietest one counts.
 
     Args:
         scorer: An open graph.
@@ -92,19 +95,25 @@ def rough_latency(
     requests = _requests(histories, batch_size)
     for _ in range(WARM_UP):
         scorer.run(None, {"history": next(requests)})
-    blocks = []
-    for _ in range(BLOCKS):
-        took_ms: list[float] = []
-        ends = time.perf_counter() + seconds / BLOCKS
-        while not took_ms or time.perf_counter() < ends:
-            request = next(requests)
-            began = time.perf_counter()
-            scorer.run(None, {"history": request})
-            took_ms.append(1e3 * (time.perf_counter() - began))
-        blocks.append(took_ms)
+    with run_delay() as delay:
+        blocks = [_block(scorer, requests, delay, seconds / BLOCKS) for _ in range(BLOCKS)]
     p50 = min(float(np.percentile(block, 50)) for block in blocks)
     p99 = min(float(np.percentile(block, 99)) for block in blocks)
     return p50, p99
+
+
+def _block(
+    scorer: ort.InferenceSession, requests: Iterator[NDArray[np.int64]], delay: Clock, seconds: float
+) -> list[float]:
+    """Time requests for `seconds`, one at least; give the milliseconds of each."""
+    took_ms: list[float] = []
+    ends = time.perf_counter() + seconds
+    while not took_ms or time.perf_counter() < ends:
+        request = next(requests)
+        waited, began = delay(), time.perf_counter_ns()
+        scorer.run(None, {"history": request})
+        took_ms.append((time.perf_counter_ns() - began - (delay() - waited)) / 1e6)
+    return took_ms
 
 
 def _requests(histories: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:

@@ -9,7 +9,6 @@ General Stationary Observations").
 
 import gc
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.clock import Clock, run_delay
 from recsys.metrics import Scorer
 from recsys.records import Estimate, LatencyResult
 
@@ -29,9 +29,6 @@ PATIENCE = 2.0  # times the seconds that a run was given, by the wall clock: a c
 FEWEST, MOST = 5, 100  # requests in a block
 WARM_UP = 20  # requests of each graph before anything counts
 RESAMPLES = 1000
-
-Clock = Callable[[], int]
-"""Nanoseconds that only ever grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,23 +65,6 @@ class Latencies:
                 for rounds in np.array_split(draws, 20)  # 50 resamples at a time keep the table small
             ]
         )
-
-
-@contextmanager
-def run_delay() -> Iterator[Clock]:
-    """Open a clock of how long this thread was ready to run while others had its core.
-
-    It must be read by the thread that opened it, and stands still where the kernel keeps none.
-    """
-    try:
-        file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-    except OSError:
-        yield lambda: 0
-        return
-    try:
-        yield lambda: int(os.pread(file, 64, 0).split()[1])
-    finally:
-        os.close(file)
 
 
 def measure_latency(
