@@ -63,8 +63,9 @@ def test_the_record_counts_what_the_parts_hold(line, store, version):
     assert load(dataset.Dataset, dump(frozen)) == frozen
 
 
-def test_what_was_frozen_can_be_loaded(line, store, version):
-    frozen = dataset.freeze(line, store, version)
+def test_what_was_frozen_can_be_loaded(line, shared_store):
+    store = shared_store.under("shop")
+    frozen = dataset.freeze(line, store, commit(line, store, synthetic.events(days=14, events_per_day=60)))
     loaded = dataset.load(store, frozen)
     events = synthetic.events(days=14, events_per_day=60)
     before = events[events["timestamp"] < frozen.holdout.begins]
