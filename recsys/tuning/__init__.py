@@ -2,10 +2,11 @@
 
 from recsys.tuning.choice import candidate, choose
 from recsys.tuning.decision import decide, plan
+from recsys.tuning.outcomes import Progress
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.space import search_space
 from recsys.tuning.stages import close, jobs, open_study, progress, study
-from recsys.tuning.trials import Attempt, Progress
+from recsys.tuning.trials import Attempt
 from recsys.tuning.worker import work
 
 __all__ = [

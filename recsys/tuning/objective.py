@@ -26,10 +26,12 @@ from recsys.training import Training, train
 from recsys.tuning.budget import epochs
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import Costs
+from recsys.tuning.outcomes import SEEN_AT
 from recsys.tuning.space import Space
-from recsys.tuning.trials import SEEN_AT
 
 log = logging.getLogger(__name__)
+
+SIGN_S = 1.0  # between two signs of life: writing one takes some milliseconds
 
 QUARTERS = 4  # trials are compared after each quarter of their own training: equal epochs are not equal progress,
 # because the learning rate falls along a cosine over a configuration's own number of epochs
@@ -59,6 +61,7 @@ class Ending:
     value: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # by cause
+    checkpoint: str | None = None  # key of what nobody needs once the study knows how the trial ended
 
     @contextmanager
     def timing(self, cause: str) -> Iterator[None]:
@@ -134,7 +137,9 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
     stage, seed = bench.stage, int(trial.user_attrs["seed"])
     configuration = {**whole, "epochs": epochs(whole, stage)}
     network = family.build(configuration, n_items=bench.frozen.train.n_items)
-    key = checkpoint_key(bench.plan.plan_id, family.name, configuration, seed=seed, share=stage.share)
+    ending.checkpoint = key = checkpoint_key(
+        bench.plan.plan_id, family.name, configuration, seed=seed, share=stage.share
+    )
     with tempfile.TemporaryDirectory() as folder:
         carried = CarriedCheckpoint(bench.store, key, Path(folder))
         carried.fetch()
@@ -158,7 +163,6 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
         ending.facts["units"] = stage.share * max(1, done)
     ending.facts |= {"epochs_done": training.epochs, "resumed_after": training.resumed_after}
     _judge(bench, network, training, int(configuration["epochs"]), ending)
-    carried.drop()
 
 
 def _judge(bench: Bench, network: nn.Module, training: Training, n_epochs: int, ending: Ending) -> None:
@@ -191,11 +195,11 @@ class _Watch:
     ) -> None:
         self._trial, self._bench, self._carried = trial, bench, carried
         self._n_epochs, self._ending = n_epochs, ending
+        self._silent_until = 0.0  # instant of time.monotonic()
         self._may_stop = bench.prunes and not trial.user_attrs["incumbent"]  # the others are compared with that one
 
     def __call__(self, epoch: int, network: nn.Module) -> bool:
-        # Also asks the study whether the trial is still ours: it refuses the write if a later attempt has taken over.
-        self._trial.set_user_attr(SEEN_AT, time.time())
+        self._give_sign()
         self._carried.keep()
         quarter = QUARTERS * epoch // self._n_epochs
         whole = quarter > QUARTERS * (epoch - 1) // self._n_epochs
@@ -206,3 +210,9 @@ class _Watch:
         self._ending.value = sum(windows) / len(windows)
         self._trial.report(self._ending.value, quarter)
         return self._may_stop and self._trial.should_prune()
+
+    def _give_sign(self) -> None:
+        """Say that the trial lives; the study refuses the word, and this worker stops, if a later attempt has it."""
+        if time.monotonic() >= self._silent_until:
+            self._trial.set_user_attr(SEEN_AT, time.time())
+            self._silent_until = time.monotonic() + SIGN_S

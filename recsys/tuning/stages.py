@@ -15,10 +15,11 @@ from recsys.records import Action, Plan, Study, TrialResult, dump, load
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.tuning.decision import key
+from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, Progress
 from recsys.tuning.promotion import STAGES, contenders, entries
 from recsys.tuning.ranking import identity
 from recsys.tuning.space import search_space
-from recsys.tuning.trials import NOT_BEGUN, RESUMES, Progress, Trials
+from recsys.tuning.trials import Trials
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
     trials = Trials.load(plan, studies)
     for earlier in STAGES[: STAGES.index(stage)]:
         trials.end_stage(earlier, because=f"the stage {stage} began")
-    trials.end_running(stage, because=f"the stage {stage} began anew")
+    trials.take_back(stage, because=f"the stage {stage} began anew")
     trials.enter(stage, entries(line, plan, stage, trials.results()))
     n_workers = min(line.search.workers, len(trials.of(stage, TrialState.WAITING)))
     log.info("stage %s of %s: %d workers", stage, plan.plan_id, n_workers)
@@ -171,15 +172,17 @@ def _not_searched(plan: Plan) -> Study:
 
 def _ended(plan: Plan, trials: Trials, results: Sequence[TrialResult]) -> str:
     """Say in one sentence why the search ended, and how far it had come."""
-    begun, listed = {}, {}
+    begun, listed, lost = {}, {}, False
     for stage in STAGES:
         own = [trial for trial in trials.of(stage) if RESUMES not in trial.user_attrs]
         listed[stage] = len(own)
         begun[stage] = sum(NOT_BEGUN not in trial.user_attrs for trial in own)
+        lost = lost or any(LOST in trial.user_attrs for trial in trials.of(stage))
     how_far = ", ".join(f"{begun[stage]} of {listed[stage]} in {stage}" for stage in STAGES if listed[stage])
     after = f"{trials.spent_s:.1f} of {plan.budget_s:g} s"
     if begun != listed:
-        return f"The budget ended the search after {after}: the trials begun are {how_far}."
+        why = " Workers were lost, which may be why." if lost else ""
+        return f"The budget ended the search after {after}: the trials begun are {how_far}.{why}"
     for stage in STAGES:
         if not listed[stage]:
             why = "it was closed" if contenders(plan, results, before=stage) else "no trial could be promoted"

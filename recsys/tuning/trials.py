@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recsys.records import Configuration, Plan, TrialResult
 from recsys.tuning.budget import busy_s
+from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, Progress, interval, progress, result
 from recsys.tuning.storage import open_storage
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,6 @@ optuna.logging.disable_default_handler()  # its lines go where ours go
 optuna.logging.enable_propagation()
 
 OPENED_AT = "opened_at"
-NOT_BEGUN = "not_begun"
-RESUMES = "resumes"  # number of the trial that died
-SEEN_AT = "seen_at"  # last sign of life, in seconds since 1970
-LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +50,6 @@ class Entry:
     configuration: Configuration | None = None
     parameters: Mapping[str, Any] | None = None  # those that the sampler shall learn from, by Optuna's names
     incumbent: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far one stage has come."""
-
-    stage: str
-    listed: int
-    running: int
-    ended: int
-    best_ndcg_at_10: float | None
 
 
 class Trials:
@@ -109,7 +95,7 @@ class Trials:
     @property
     def spent_s(self) -> float:
         """Seconds since then in which at least one trial ran, on the clocks of the workers."""
-        begun = (_interval(trial) for trial in self.all() if trial.datetime_start)
+        begun = (interval(trial) for trial in self.all() if trial.datetime_start)
         return busy_s((max(begin, self.opened_at), end) for begin, end in begun)
 
     def all(self) -> list[FrozenTrial]:
@@ -175,22 +161,17 @@ class Trials:
             How many trials there were.
         """
         left = [trial for trial in self.of(stage, TrialState.RUNNING) if _owned_before(trial, owner)]
-        for trial in left:
-            self._list_again(trial)
-            reason = f"superseded by attempt {owner.attempt}, which takes its configuration up again"
-            self._fail(trial, {"reason": reason, LOST: True})
-            log.info("trial %d of %s was %s", trial.number, self._study.study_name, reason)
+        self._take_back(left, f"superseded by attempt {owner.attempt}")
         return len(left)
 
-    def end_running(self, stage: str, *, because: str) -> None:
-        """End what still runs in `stage`: its workers are dead."""
-        for trial in self.of(stage, TrialState.RUNNING):
-            self._fail(trial, {"reason": f"its worker was lost before {because}", LOST: True})
-            log.warning("the worker of trial %d of %s was lost", trial.number, self._study.study_name)
+    def take_back(self, stage: str, *, because: str) -> None:
+        """End all that runs in `stage`, whose workers are dead, and put it on the list again."""
+        self._take_back(self.of(stage, TrialState.RUNNING), f"its worker was lost before {because}")
 
     def end_stage(self, stage: str, *, because: str) -> None:
         """End all that still runs or waits in `stage`: its time is over."""
-        self.end_running(stage, because=because)
+        for trial in self.of(stage, TrialState.RUNNING):
+            self._fail(trial, {"reason": f"its worker was lost before {because}", LOST: True})
         waiting = self.of(stage, TrialState.WAITING)
         for trial in waiting:
             self._fail(trial, {"reason": f"not begun before {because}", NOT_BEGUN: True})
@@ -202,7 +183,7 @@ class Trials:
         by_stage: dict[str, list[FrozenTrial]] = {}
         for trial in self.all():
             by_stage.setdefault(trial.user_attrs.get("stage", ""), []).append(trial)
-        return [_progress(stage, trials) for stage, trials in by_stage.items()]
+        return [progress(stage, trials) for stage, trials in by_stage.items()]
 
     def results(self) -> list[TrialResult]:
         """Every trial that began and ended, in the order of its number."""
@@ -213,6 +194,11 @@ class Trials:
             return self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:  # somebody was faster, and has ended it already
             return False
+
+    def _take_back(self, left: Sequence[FrozenTrial], why: str) -> None:
+        for trial in left:
+            self._list_again(trial)
+            self._fail(trial, {"reason": f"{why}, and its configuration taken up again", LOST: True})
 
     def _list_again(self, trial: FrozenTrial) -> None:
         if any(other.user_attrs.get(RESUMES) == trial.number for other in self.all()):
@@ -232,47 +218,9 @@ class Trials:
             self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             log.info("trial %d of %s has ended by itself meanwhile", frozen.number, self._study.study_name)
-
-
-def result(trial: FrozenTrial) -> TrialResult:
-    """Turn a trial that ended into a record."""
-    facts = trial.user_attrs
-    intermediate = trial.intermediate_values
-    value = trial.value if trial.value is not None else intermediate[max(intermediate)] if intermediate else None
-    return TrialResult(
-        number=trial.number,
-        stage=facts.get("stage", ""),
-        state=trial.state.name.lower(),
-        family=facts.get("family", ""),
-        configuration=facts.get("configuration", {}),
-        seed=facts.get("seed", 0),
-        ndcg_at_10=value,
-        seconds=sum(facts.get("seconds", {}).values()),
-        infeasible=tuple(facts.get("infeasible", ())),
-        reason=facts.get("reason", ""),
-    )
-
-
-def _interval(trial: FrozenTrial) -> tuple[float, float]:
-    """Begin and end of a trial in seconds since 1970; of one whose worker was lost, its last sign of life."""
-    assert trial.datetime_start is not None
-    begin = trial.datetime_start.timestamp()
-    if LOST in trial.user_attrs:
-        return begin, trial.user_attrs.get(SEEN_AT, begin)
-    return begin, trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
-
-
-def _progress(stage: str, trials: list[FrozenTrial]) -> Progress:
-    states = [trial.state for trial in trials]
-    values = [trial.value for trial in trials if trial.state is TrialState.COMPLETE and trial.value is not None]
-    superseded = sum(RESUMES in trial.user_attrs for trial in trials)  # each is listed twice
-    return Progress(
-        stage=stage,
-        listed=len(trials) - superseded,
-        running=states.count(TrialState.RUNNING),
-        ended=sum(t.state.is_finished() and NOT_BEGUN not in t.user_attrs for t in trials) - superseded,
-        best_ndcg_at_10=max(values, default=None),
-    )
+        else:
+            if LOST in facts:
+                log.warning("trial %d of %s was %s", frozen.number, self._study.study_name, facts["reason"])
 
 
 def _facts(entry: Entry) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Work on one stage of a search until its list or its time is at an end, whatever became of those who worked before."""
 
+import importlib
 import logging
 import os
 import time
@@ -21,11 +22,12 @@ from recsys.tuning.budget import Forecast, Paid, fits, left_s
 from recsys.tuning.constraints import Costs
 from recsys.tuning.decision import key
 from recsys.tuning.objective import Bench, run
+from recsys.tuning.outcomes import result
 from recsys.tuning.promotion import STAGES, contenders, is_incumbent, promoted
 from recsys.tuning.sampler import PRUNERS, tpe
 from recsys.tuning.space import search_space
 from recsys.tuning.stages import check_stage
-from recsys.tuning.trials import Attempt, Trials, result
+from recsys.tuning.trials import Attempt, Trials
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ def _ended_trials(
     line: Line, store: Store, plan: Plan, stage: str, trials: Trials, owner: Attempt
 ) -> Iterator[TrialResult]:
     rung: Stage = getattr(line.search, stage)
+    _wake()
     frozen = load_dataset(store, dataset(store, plan.dataset_id))
     costs = Costs(
         store,
@@ -111,6 +114,8 @@ def _ended_trials(
         try:
             ending = run(trial, bench)
             trials.end(trial, ending.state, ending.value, ending.all_facts)
+            if ending.checkpoint:
+                store.delete(ending.checkpoint)
         except UpdateFinishedTrialError:
             log.warning("trial %d has been taken from %s, which therefore stops", trial.number, owner)
             return
@@ -149,6 +154,12 @@ def _paid(ended: list[FrozenTrial]) -> Iterator[Paid]:
                 training_s=facts["seconds"].get("training", 0.0),
                 evaluation_s=facts["seconds"].get("evaluation", 0.0),
             )
+
+
+def _wake() -> None:
+    """Import what the first export and the first optimiser would: those seconds are of the worker, not of its trial."""
+    for module in ("onnxscript", "torch._dynamo"):
+        importlib.import_module(module)
 
 
 @contextmanager

@@ -247,7 +247,7 @@ def test_what_a_killed_worker_had_trained_is_not_trained_again(shop, retune, a_l
 
     [resumed] = work(shop, plan, line=line, owner=SECOND)
     dead, again = trials.all()
-    assert dead.user_attrs["reason"] == "superseded by attempt 2, which takes its configuration up again"
+    assert dead.user_attrs["reason"] == "superseded by attempt 2, and its configuration taken up again"
     assert again.user_attrs["resumes"] == 0
     assert again.user_attrs["resumed_after"] >= 1
     assert resumed.configuration == configuration
@@ -295,6 +295,21 @@ def test_the_next_stage_begins_when_nothing_of_the_one_before_is_left(shop, retu
         ("screen", 7, 6),
         ("refine", 3, 0),
     ]
+
+
+def test_a_search_that_was_broken_off_goes_on_where_it_stopped(shop, retune, search):
+    plan = retune()
+    begin(shop, plan)
+    trials = Trials.load(plan, shop.studies)
+    trials._storage.set_trial_state_values(trials.all()[0]._trial_id, TrialState.RUNNING)  # and here it was broken off
+    study = search(plan)
+    lost, *others = study.trials
+    assert (lost.family, lost.state) == ("popularity", "fail")
+    assert lost.reason == "its worker was lost before the stage screen began anew, and its configuration taken up again"
+    assert others[-1].stage == "confirm"
+    again = next(trial for trial in others if trial.family == "popularity")
+    assert (again.stage, again.state, again.number) == ("screen", "complete", 5)
+    assert "5 of 5 in screen" in study.ended
 
 
 def test_a_closed_search_stays_closed(shop, retune, search):

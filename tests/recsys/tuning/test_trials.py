@@ -95,7 +95,7 @@ def test_a_later_attempt_ends_what_an_earlier_one_left_and_takes_it_up_first(pla
     assert later.supersede("screen", SECOND) == 1
     assert later.supersede("screen", SECOND) == 0
     assert states(later) == ["FAIL", "RUNNING", "WAITING", "WAITING"]
-    assert later.all()[0].user_attrs["reason"] == "superseded by attempt 2, which takes its configuration up again"
+    assert later.all()[0].user_attrs["reason"] == "superseded by attempt 2, and its configuration taken up again"
 
     again = claim(later, SECOND)
     assert again.number == 3
@@ -178,7 +178,7 @@ def test_seconds_count_while_a_trial_runs_and_up_to_the_last_sign_of_a_lost_one(
     trials.end(first, TrialState.COMPLETE, 0.1, {})
     running = trials.spent_s
     assert 0.2 <= running < 60  # both at once count once
-    trials.end_running("screen", because="a test asks for it")  # neither gave a sign of life
+    trials.take_back("screen", because="a test asks for it")  # neither gave a sign of life
     spent = trials.spent_s
     assert 0.2 <= spent <= running
     wait(0.05)

@@ -1,0 +1,67 @@
+"""Read what Optuna keeps of a trial: its record, how long it ran, and how far its stage has come."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from recsys.records import TrialResult
+
+NOT_BEGUN = "not_begun"  # its stage ended while it waited
+RESUMES = "resumes"  # number of the trial of the worker that died
+LOST = "lost"  # its worker died
+SEEN_AT = "seen_at"  # last sign of life, in seconds since 1970
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far one stage has come."""
+
+    stage: str
+    listed: int
+    running: int
+    ended: int
+    best_ndcg_at_10: float | None
+
+
+def result(trial: FrozenTrial) -> TrialResult:
+    """Turn a trial that ended into a record."""
+    facts = trial.user_attrs
+    intermediate = trial.intermediate_values
+    value = trial.value if trial.value is not None else intermediate[max(intermediate)] if intermediate else None
+    return TrialResult(
+        number=trial.number,
+        stage=facts.get("stage", ""),
+        state=trial.state.name.lower(),
+        family=facts.get("family", ""),
+        configuration=facts.get("configuration", {}),
+        seed=facts.get("seed", 0),
+        ndcg_at_10=value,
+        seconds=sum(facts.get("seconds", {}).values()),
+        infeasible=tuple(facts.get("infeasible", ())),
+        reason=facts.get("reason", ""),
+    )
+
+
+def interval(trial: FrozenTrial) -> tuple[float, float]:
+    """Begin and end of a trial in seconds since 1970; of one whose worker was lost, its last sign of life."""
+    assert trial.datetime_start is not None
+    begin = trial.datetime_start.timestamp()
+    if LOST in trial.user_attrs:
+        return begin, trial.user_attrs.get(SEEN_AT, begin)
+    return begin, trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
+
+
+def progress(stage: str, trials: Sequence[FrozenTrial]) -> Progress:
+    """Count the trials of one stage; one that was taken up again is one."""
+    states = [trial.state for trial in trials]
+    values = [trial.value for trial in trials if trial.state is TrialState.COMPLETE and trial.value is not None]
+    superseded = sum(RESUMES in trial.user_attrs for trial in trials)  # each is listed twice
+    return Progress(
+        stage=stage,
+        listed=len(trials) - superseded,
+        running=states.count(TrialState.RUNNING),
+        ended=sum(t.state.is_finished() and NOT_BEGUN not in t.user_attrs for t in trials) - superseded,
+        best_ndcg_at_10=max(values, default=None),
+    )
