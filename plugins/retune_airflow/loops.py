@@ -1,6 +1,7 @@
 """Open the DAGs of a line: what each of them shares with all the others, and when it runs."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, Param
@@ -24,7 +25,7 @@ def loop(line: Line, name: str, *, schedule: Schedule, params: Mapping[str, Para
     return DAG(
         f"{name}_{line.name}",
         schedule=schedule,
-        params=dict(params),
+        params=deepcopy(dict(params)),  # a run writes its values into the objects: DAGs must not share them
         doc_md=f"{doc}\n\n**{line.name}**: {line.description or line.task}. Owner: {line.owner}.",
         description=f"{name} of the line {line.name}",
         tags=["retune", line.name, name],
