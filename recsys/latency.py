@@ -2,9 +2,10 @@
 
 All graphs run in this process in short blocks whose order is drawn anew each round, so that whatever slows the machine
 down slows them all. Milliseconds are wall clock less the time during which the kernel let others use our core (the run
-delay of Linux's schedstat): they say what the graph costs and not how crowded the machine is. A round is the unit of
-the bootstrap, because requests that follow each other are alike (Künsch 1989, "The Jackknife and the Bootstrap for
-General Stationary Observations").
+delay of Linux's schedstat): they say what the graph costs and not how crowded the machine is. With several threads a
+request, only the delay of the one that asks is known and taken off. A round is the unit of the bootstrap, because
+requests that follow each other are alike (Künsch 1989, "The Jackknife and the Bootstrap for General Stationary
+Observations").
 """
 
 import gc
