@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +49,7 @@ class Bench:
     frozen: Frozen
     costs: Costs
     device: str
-    deadline: float  # instant of time.monotonic()
+    left_s: Callable[[], float]  # seconds that the stage has left, by what is known at the moment
     prunes: bool  # whether trials are compared before they end
 
 
@@ -153,7 +153,6 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
             share=stage.share,
             checkpoint=carried.folder,
             on_epoch=watch,
-            deadline=bench.deadline,
         )
         ending.seconds["checkpoints"] = carried.seconds
     inside_s = sum(ending.seconds.get(cause, 0.0) for cause in ("checkpoints", "evaluation"))
@@ -162,10 +161,10 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
     if done or not configuration["epochs"]:
         ending.facts["units"] = stage.share * max(1, done)
     ending.facts |= {"epochs_done": training.epochs, "resumed_after": training.resumed_after}
-    _judge(bench, network, training, int(configuration["epochs"]), ending)
+    _judge(bench, network, training, watch, ending)
 
 
-def _judge(bench: Bench, network: nn.Module, training: Training, n_epochs: int, ending: Ending) -> None:
+def _judge(bench: Bench, network: nn.Module, training: Training, watch: "_Watch", ending: Ending) -> None:
     """Say what the training came to."""
     if training.stopped == "finished":
         with ending.timing("evaluation"):
@@ -174,11 +173,7 @@ def _judge(bench: Bench, network: nn.Module, training: Training, n_epochs: int, 
         ending.facts["windows"] = windows
         return
     ending.state = TrialState.PRUNED
-    why = {
-        "asked": "below the median of the others",
-        "deadline": "the time of its stage was over",
-    }[training.stopped]
-    ending.facts["reason"] = f"stopped after {training.epochs} of {n_epochs} epochs: {why}"
+    ending.facts["reason"] = f"stopped after {training.epochs} of {watch.n_epochs} epochs: {watch.stopped_because}"
 
 
 def measure(frozen: Frozen, network: nn.Module) -> list[float]:
@@ -194,25 +189,37 @@ class _Watch:
         self, trial: optuna.Trial, bench: Bench, carried: CarriedCheckpoint, n_epochs: int, ending: Ending
     ) -> None:
         self._trial, self._bench, self._carried = trial, bench, carried
-        self._n_epochs, self._ending = n_epochs, ending
-        self._silent_until = 0.0  # instant of time.monotonic()
+        self.n_epochs, self._ending = n_epochs, ending
+        self.stopped_because = ""
+        self._silent_until = time.monotonic() + SIGN_S
         self._may_stop = bench.prunes and not trial.user_attrs["incumbent"]  # the others are compared with that one
 
     def __call__(self, epoch: int, network: nn.Module) -> bool:
-        self._give_sign()
         self._carried.keep()
-        quarter = QUARTERS * epoch // self._n_epochs
-        whole = quarter > QUARTERS * (epoch - 1) // self._n_epochs
-        if not self._bench.prunes or not whole or epoch == self._n_epochs:
+        if epoch < self.n_epochs:
+            if self._out_of_time():
+                self.stopped_because = "the time of its stage was over"
+            elif self._hopeless(epoch, network):
+                self.stopped_because = "below the median of the others"
+        return bool(self.stopped_because)
+
+    def _out_of_time(self) -> bool:
+        """Give a sign of life and look at the clock, now and then.
+
+        The study refuses the sign, and this worker stops, if a later attempt has the trial.
+        """
+        if time.monotonic() < self._silent_until:
+            return False
+        self._trial.set_user_attr(SEEN_AT, time.time())
+        self._silent_until = time.monotonic() + SIGN_S
+        return self._bench.left_s() <= 0
+
+    def _hopeless(self, epoch: int, network: nn.Module) -> bool:
+        quarter = QUARTERS * epoch // self.n_epochs
+        if not self._bench.prunes or quarter == QUARTERS * (epoch - 1) // self.n_epochs:
             return False
         with self._ending.timing("evaluation"):
             windows = measure(self._bench.frozen, network)
         self._ending.value = sum(windows) / len(windows)
         self._trial.report(self._ending.value, quarter)
         return self._may_stop and self._trial.should_prune()
-
-    def _give_sign(self) -> None:
-        """Say that the trial lives; the study refuses the word, and this worker stops, if a later attempt has it."""
-        if time.monotonic() >= self._silent_until:
-            self._trial.set_user_attr(SEEN_AT, time.time())
-            self._silent_until = time.monotonic() + SIGN_S

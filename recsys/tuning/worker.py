@@ -3,7 +3,6 @@
 import importlib
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -92,10 +91,9 @@ def _ended_trials(
     )
     searched = search_space(line)
     sampler = partial(tpe, trials, plan, owner, n_startup=max(4, line.search.screen.trials // 2))
+    left = partial(_left_s, line, plan, stage, trials)
     while True:
-        left = _left_s(line, plan, stage, trials)
-        deadline = time.monotonic() + left
-        fit = partial(_fits, rung, stage, trials, Forecast.of(_paid(trials.all())), left)
+        fit = partial(_fits, rung, stage, trials, Forecast.of(_paid(trials.all())), left())
         trial = trials.claim(stage, owner, sampler=sampler, pruner=PRUNERS[stage], fits=fit)
         if trial is None:
             return
@@ -108,7 +106,7 @@ def _ended_trials(
             frozen=frozen,
             costs=costs,
             device="cuda" if torch.cuda.is_available() else "cpu",
-            deadline=deadline,
+            left_s=left,
             prunes=stage == "screen",
         )
         try:
