@@ -26,6 +26,7 @@ SHOWN_ENTRIES = 25
 
 app = FastAPI(title="Retune", docs_url=None, redoc_url=None, openapi_url=None)
 
+_NOTHING_BUT_STYLE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
 _pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 
 
@@ -34,7 +35,7 @@ def overview(user: GetUserDep) -> HTMLResponse:
     """Show the lines whose DAGs the user may read."""
     lines = [_card(line) for line in good_lines() if _may_read(user, line.name)]
     page = _pages.get_template("console.html.j2").render(lines=lines, wrong=_wrong_lines(), dags=DAGS)
-    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+    return HTMLResponse(page, headers={"Content-Security-Policy": _NOTHING_BUT_STYLE})
 
 
 @app.get("/{name}/drift/{dataset_id}")

@@ -77,8 +77,8 @@ def test_size_of_batches_changes_nothing():
 
 @settings(deadline=None)
 @given(
-    scores=st.lists(st.integers(-2, 2), min_size=2, max_size=12),
-    k=st.integers(1, 14),
+    scores=st.lists(st.integers(-2, 2), min_size=2, max_size=60),
+    k=st.integers(1, 62),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_top_k_and_ranks_agree_with_sorting_everything(scores, k, seed):
@@ -89,10 +89,11 @@ def test_top_k_and_ranks_agree_with_sorting_everything(scores, k, seed):
     found = top_k(np.array([scores], np.float32), np.zeros(len(seen), np.int64), seen, k)
     length = min(k, n_items)
     assert found.tolist() == [(left + [0] * length)[:length]]
-    for rank, target in enumerate(left, start=1):
-        history = [*seen.tolist(), target]
+    if left:
+        rank = int(rng.integers(len(left)))
+        history = [*seen.tolist(), left[rank]]
         evaluation = evaluate(Fixed(scores), cases_of(history, positions=[len(history) - 1], n_items=n_items), k=k)
-        assert evaluation.ranks.tolist() == [rank]
+        assert evaluation.ranks.tolist() == [rank + 1]
 
 
 def test_coverage_and_tail_share_ignore_places_that_nothing_was_left_for():
@@ -114,6 +115,13 @@ def test_interval_is_as_wide_as_the_users_are_few_however_many_their_cases():
     single = interval(values, np.arange(25), seed=1)
     repeated = interval(np.repeat(values, 40), np.repeat(np.arange(25), 40), seed=1)
     assert repeated == pytest.approx(single)
+
+
+def test_interval_is_of_the_mean_over_cases_not_over_users():
+    # Fifty users with one case of value 1, fifty with nine of value 0: 0.1 over cases, 0.5 over users.
+    users = np.concatenate([np.arange(50), np.repeat(np.arange(50, 100), 9)])
+    low, high = interval((users < 50).astype(float), users, seed=0)
+    assert 0.05 < low < 0.1 < high < 0.15
 
 
 def test_interval_covers_the_true_mean_as_often_as_it_says():
