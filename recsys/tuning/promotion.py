@@ -25,10 +25,13 @@ def entries(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) 
 
 
 def promoted(plan: Plan, ranked: Sequence[Standing], rung: Stage) -> list[Standing]:
-    """Pick the best challengers for a stage and, beside them, the incumbent; the best challenger comes first."""
+    """Pick the incumbent for a stage and, after it, the best challengers.
+
+    The incumbent comes first because a challenger's value in a stage says little without the incumbent's beside it, and
+    the budget may end the stage at any trial.
+    """
     challengers = [standing for standing in ranked if not is_incumbent(plan, standing)][: rung.trials]
-    incumbent = [standing for standing in ranked if is_incumbent(plan, standing)]
-    return [*challengers[:1], *incumbent, *challengers[1:]]
+    return [*(standing for standing in ranked if is_incumbent(plan, standing)), *challengers]
 
 
 def contenders(plan: Plan, results: Sequence[TrialResult], *, before: str | None = None) -> list[Standing]:

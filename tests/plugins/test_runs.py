@@ -25,12 +25,12 @@ def event(minute: int, **extra):
 @pytest.mark.parametrize(
     ("run_type", "user", "who"),
     [
-        ("manual", "ann", "ann"),
+        ("manual", "operator", "operator"),
         ("manual", None, "somebody without a name"),
-        ("operator_triggered", "bob", "bob"),
-        ("asset_materialization", "cat", "cat"),
+        ("operator_triggered", "another", "another"),
+        ("asset_materialization", "a third", "a third"),
         ("scheduled", None, "schedule"),
-        ("backfill", "ann", "schedule"),
+        ("backfill", "operator", "schedule"),
         ("asset_triggered", None, "asset"),
     ],
 )
@@ -41,7 +41,7 @@ def test_it_is_said_who_acts(run_type, user, who):
 @pytest.mark.parametrize("given", [{}, {"reason": None}, {"reason": "  "}])
 def test_a_run_by_hand_needs_a_reason(given):
     with pytest.raises(AirflowFailException, match=r"^reason: must say why"):
-        runs.reason(context("manual", user="ann", **given))
+        runs.reason(context("manual", user="operator", **given))
 
 
 @pytest.mark.parametrize("run_type", ["scheduled", "asset_triggered", "backfill"])
@@ -50,7 +50,7 @@ def test_a_run_that_nobody_starts_needs_none(run_type):
 
 
 def test_a_reason_is_handed_on():
-    assert runs.reason(context("manual", user="ann", reason=" after the outage ")) == "after the outage"
+    assert runs.reason(context("manual", user="operator", reason=" after the outage ")) == "after the outage"
 
 
 def test_what_is_asked_for_by_hand_goes_before_what_woke_the_run():
@@ -83,5 +83,5 @@ def test_a_run_that_is_asked_for_no_moment_acts_for_now():
 
 
 def test_only_what_a_person_asks_for_is_told_apart_from_what_was_done_before():
-    assert runs.nonce(context("manual", user="ann")) == "manual__1"
+    assert runs.nonce(context("manual", user="operator")) == "manual__1"
     assert runs.nonce(context("scheduled")) == runs.nonce(context("asset_triggered")) == ""

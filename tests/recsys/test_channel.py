@@ -16,7 +16,7 @@ from recsys.store import open_store
 from recsys.store.memory import MemoryStore
 
 NOON = datetime(1997, 9, 20, 12, tzinfo=UTC)
-move = partial(channel.move, by="ann", reason="better", at=NOON)
+move = partial(channel.move, by="operator", reason="better", at=NOON)
 
 
 def moved(store, *releases: str):
@@ -37,8 +37,12 @@ def test_before_the_first_release_the_channel_names_nothing(store):
 def test_a_move_names_the_release_and_remembers_the_one_before(store):
     first = move(store, to="a", expect=None, nonce="1")
     second = move(store, to="b", expect="a", nonce="2")
-    assert first == Pointer(release_id="a", generation=1, previous=None, by="ann", reason="better", at=NOON, nonce="1")
-    assert second == Pointer(release_id="b", generation=2, previous="a", by="ann", reason="better", at=NOON, nonce="2")
+    assert first == Pointer(
+        release_id="a", generation=1, previous=None, by="operator", reason="better", at=NOON, nonce="1"
+    )
+    assert second == Pointer(
+        release_id="b", generation=2, previous="a", by="operator", reason="better", at=NOON, nonce="2"
+    )
     assert channel.current(store) == second
     assert channel.history(store) == (first, second)
     assert [entry.key for entry in store.list("")] == ["channel/production.json"]

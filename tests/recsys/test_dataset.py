@@ -88,7 +88,7 @@ def test_a_search_does_not_touch_the_files_of_the_holdout(line, store, version):
         store.delete(entry.key)
     dataset.load(store, frozen)
     with pytest.raises(NotFound):
-        load_holdout(store, frozen, by="ann", why="to see")
+        load_holdout(store, frozen, by="operator", why="to see")
 
 
 def test_the_same_content_is_the_same_dataset_and_is_counted(line, store, version):
@@ -217,9 +217,13 @@ def test_nothing_committed_cannot_be_frozen(line, store, version):
 
 def test_whoever_reads_the_holdout_stands_in_the_ledger(line, store, version):
     frozen = dataset.freeze(line, store, version)
-    cases = load_holdout(store, frozen, by="ann", why="to measure a bundle")
+    cases = load_holdout(store, frozen, by="operator", why="to measure a bundle")
     [entry] = ledger.read(store, what="holdout read")
-    assert (entry.who, entry.why, entry.evidence["dataset_id"]) == ("ann", "to measure a bundle", frozen.dataset_id)
+    assert (entry.who, entry.why, entry.evidence["dataset_id"]) == (
+        "operator",
+        "to measure a bundle",
+        frozen.dataset_id,
+    )
     events = synthetic.events(days=14, events_per_day=60)
     held = events[events["timestamp"] >= frozen.holdout.begins]
     assert len(cases) == len(held) == frozen.holdout.events

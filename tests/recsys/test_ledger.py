@@ -68,19 +68,21 @@ def test_decisions_of_two_kinds_may_share_an_id():
 
 
 def test_without_an_id_only_the_very_same_entry_is_one():
-    first = Entry(at=NOON, what="held", who="ann", why="too slow", evidence={"p99_ms": 14.5})
-    assert first.id == Entry(at=NOON, what="held", who="ann", why="too slow", evidence={"p99_ms": 14.5}).id
+    first = Entry(at=NOON, what="held", who="operator", why="too slow", evidence={"p99_ms": 14.5})
+    assert first.id == Entry(at=NOON, what="held", who="operator", why="too slow", evidence={"p99_ms": 14.5}).id
     others = [
-        Entry(at=NOON, what="held", who="ann", why="too slow", evidence={"p99_ms": 14.6}),
-        Entry(at=NOON, what="held", who="bob", why="too slow", evidence={"p99_ms": 14.5}),
-        Entry(at=NOON + timedelta(microseconds=1), what="held", who="ann", why="too slow", evidence={"p99_ms": 14.5}),
+        Entry(at=NOON, what="held", who="operator", why="too slow", evidence={"p99_ms": 14.6}),
+        Entry(at=NOON, what="held", who="another", why="too slow", evidence={"p99_ms": 14.5}),
+        Entry(
+            at=NOON + timedelta(microseconds=1), what="held", who="operator", why="too slow", evidence={"p99_ms": 14.5}
+        ),
     ]
     assert len({first.id, *(entry.id for entry in others)}) == 4
 
 
 def test_an_entry_is_of_now_unless_it_says_otherwise():
     before = datetime.now(UTC)
-    assert before <= Entry(what="held", who="ann", why="too slow").at <= datetime.now(UTC)
+    assert before <= Entry(what="held", who="operator", why="too slow").at <= datetime.now(UTC)
 
 
 def test_writers_at_once_keep_all_their_entries(store):
@@ -92,7 +94,9 @@ def test_writers_at_once_keep_all_their_entries(store):
 
 def test_what_is_not_a_number_reads_as_nothing():
     store = MemoryStore()
-    ledger.append(store, Entry(at=NOON, what="measured", who="ann", why="it diverged", evidence={"ndcg": float("nan")}))
+    ledger.append(
+        store, Entry(at=NOON, what="measured", who="operator", why="it diverged", evidence={"ndcg": float("nan")})
+    )
     assert ledger.read(store)[0].evidence == {"ndcg": None}
 
 

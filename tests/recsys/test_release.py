@@ -86,7 +86,7 @@ def test_the_same_verdict_twice_is_one_move_even_after_others_have_moved_on(shop
     passed = verdict(second, first)
     moved = release(shop.line, shop.store, passed)
     assert release(shop.line, shop.store, passed) == moved
-    rollback(shop.line, shop.store, reason=REASON, by="ann")
+    rollback(shop.line, shop.store, reason=REASON, by="operator")
     assert release(shop.line, shop.store, passed) == moved  # what it did is done; it does not undo the rollback
     assert current(shop.store).release_id == first.release_id
     assert len(entries(shop, "released")) == 1
@@ -130,11 +130,11 @@ def third(shop, first) -> list[Bundle]:
 
 
 def test_a_rollback_goes_one_release_back_and_the_next_one_further(shop, third):
-    back = rollback(shop.line, shop.store, reason=REASON, by="ann")
-    assert (back.release_id, back.generation, back.by, back.reason) == (third[1].release_id, 4, "ann", REASON)
-    assert rollback(shop.line, shop.store, reason=REASON, by="ann").release_id == third[0].release_id
+    back = rollback(shop.line, shop.store, reason=REASON, by="operator")
+    assert (back.release_id, back.generation, back.by, back.reason) == (third[1].release_id, 4, "operator", REASON)
+    assert rollback(shop.line, shop.store, reason=REASON, by="operator").release_id == third[0].release_id
     with pytest.raises(NoRelease, match="it was the first"):
-        rollback(shop.line, shop.store, reason=REASON, by="ann")
+        rollback(shop.line, shop.store, reason=REASON, by="operator")
     assert [entry.evidence["release_id"] for entry in entries(shop, "rolled back")] == [
         third[1].release_id,
         third[0].release_id,
@@ -148,30 +148,30 @@ def test_a_rollback_to_a_name_needs_a_release_that_was_good(shop, third):
         shop.store.put(bundles.key(each.release_id, VERDICT), json.dumps(dump(judged)).encode())
     for each in (failed, unjudged):
         with pytest.raises(NoRelease, match="in production or have passed"):
-            rollback(shop.line, shop.store, to=each.release_id, reason=REASON, by="ann")
+            rollback(shop.line, shop.store, to=each.release_id, reason=REASON, by="operator")
     with pytest.raises(NoRelease):
-        rollback(shop.line, shop.store, to="markov-of-nobody", reason=REASON, by="ann")
+        rollback(shop.line, shop.store, to="markov-of-nobody", reason=REASON, by="operator")
     assert current(shop.store).release_id == third[2].release_id
     for each in (third[0], passed):
-        back = rollback(shop.line, shop.store, to=each.release_id, reason=REASON, by="ann")
+        back = rollback(shop.line, shop.store, to=each.release_id, reason=REASON, by="operator")
         assert back.release_id == each.release_id
 
 
 def test_a_rollback_verifies_bytes_before_it_moves(shop, third):
     spoil(shop, third[1])
     with pytest.raises(BadBundle):
-        rollback(shop.line, shop.store, reason=REASON, by="ann")
+        rollback(shop.line, shop.store, reason=REASON, by="operator")
     assert current(shop.store).release_id == third[2].release_id
 
 
 def test_the_same_rollback_carried_out_again_goes_no_further(shop, third):
-    one = rollback(shop.line, shop.store, reason=REASON, by="ann", nonce="run-7")
-    assert rollback(shop.line, shop.store, reason=REASON, by="ann", nonce="run-7") == one
+    one = rollback(shop.line, shop.store, reason=REASON, by="operator", nonce="run-7")
+    assert rollback(shop.line, shop.store, reason=REASON, by="operator", nonce="run-7") == one
     assert current(shop.store).release_id == third[1].release_id
     assert len(entries(shop, "rolled back")) == 1
 
 
-@pytest.mark.parametrize(("reason", "by"), [("", "ann"), (" ", "ann"), (REASON, "")])
+@pytest.mark.parametrize(("reason", "by"), [("", "operator"), (" ", "operator"), (REASON, "")])
 def test_a_rollback_must_say_why_and_by_whom(shop, third, reason, by):
     with pytest.raises(ValueError, match="must say why and by whom"):
         rollback(shop.line, shop.store, reason=reason, by=by)
@@ -179,13 +179,13 @@ def test_a_rollback_must_say_why_and_by_whom(shop, third, reason, by):
 
 def test_what_is_in_production_is_no_place_to_go_back_to(shop, third):
     with pytest.raises(ValueError, match="another release"):
-        rollback(shop.line, shop.store, to=third[2].release_id, reason=REASON, by="ann")
+        rollback(shop.line, shop.store, to=third[2].release_id, reason=REASON, by="operator")
 
 
 def test_there_is_nothing_to_roll_back_from_before_the_first_release(shop):
     assert current(shop.store) is None
     with pytest.raises(NoRelease, match="must have a release"):
-        rollback(shop.line, shop.store, reason=REASON, by="ann")
+        rollback(shop.line, shop.store, reason=REASON, by="operator")
 
 
 def test_the_baseline_is_popularity_before_the_holdout_installed_once(shop):

@@ -33,16 +33,16 @@ def events(*rows):
 
 # The newest event is at day 10, so the holdout begins just after day 8, the windows just after days 7 and 6.
 STORY = events(
-    (0, "ann", "x"),
-    (5, "bob", "y"),
-    (6, "ann", "y"),
-    (6.5, "ann", "z"),
-    (6.5, "bob", "nothing", 0),
-    (7.5, "cat", "x"),
-    (8, "bob", "z"),
-    (9, "ann", "new"),
-    (9, "dan", "x"),
-    (10, "bob", "x"),
+    (0, "u1", "x"),
+    (5, "u2", "y"),
+    (6, "u1", "y"),
+    (6.5, "u1", "z"),
+    (6.5, "u2", "nothing", 0),
+    (7.5, "u3", "x"),
+    (8, "u2", "z"),
+    (9, "u1", "new"),
+    (9, "u4", "x"),
+    (10, "u2", "x"),
 )
 
 
@@ -77,10 +77,10 @@ def test_users_and_items_are_numbered_as_they_appear_and_each_part_holds_its_pos
         {"item_id": "z", "events": 2},
     ]
     assert [microseconds(known) for known in found.vocabulary["known_at"].to_pylist()] == [at(0), at(5), at(6.5)]
-    ann, bob, cat, dan = range(4)
-    assert rows(found.train) == [(ann, 1, at(0)), (ann, 2, at(6)), (bob, 2, at(5))]
-    assert rows(found.windows) == [(ann, 3, at(6.5)), (bob, 3, at(8)), (cat, 1, at(7.5))]
-    assert rows(found.holdout) == [(ann, 0, at(9)), (bob, 1, at(10)), (dan, 1, at(9))]
+    u1, u2, u3, u4 = range(4)
+    assert rows(found.train) == [(u1, 1, at(0)), (u1, 2, at(6)), (u2, 2, at(5))]
+    assert rows(found.windows) == [(u1, 3, at(6.5)), (u2, 3, at(8)), (u3, 1, at(7.5))]
+    assert rows(found.holdout) == [(u1, 0, at(9)), (u2, 1, at(10)), (u4, 1, at(9))]
 
 
 def test_the_newest_window_holds_every_event_positive_or_not():

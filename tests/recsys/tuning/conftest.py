@@ -11,7 +11,7 @@ from recsys import feedback, tuning
 from recsys.bundles import find_bundle, identify, keep_bundle, refer
 from recsys.dataset import dataset, freeze, load
 from recsys.models import FAMILIES
-from recsys.records import Action, Bundle, CheckedBatch, Dataset, DriftVerdict, Plan, Study
+from recsys.records import Action, Bundle, CheckedBatch, Dataset, DriftVerdict, Plan, Study, TrialResult
 from recsys.settings import Line
 from recsys.store import Store, open_store
 from recsys.store.memory import MemoryStore
@@ -55,6 +55,23 @@ def a_plan():
             "as_of": AS_OF,
         }
         return Plan(**{**known, **changes})
+
+    return make
+
+
+@pytest.fixture
+def a_trial():
+    def make(number, configuration, ndcg, *, stage="confirm", state="complete", seed=0) -> TrialResult:
+        return TrialResult(
+            number=number,
+            stage=stage,
+            state=state,
+            family="f",
+            configuration=configuration,
+            seed=seed,
+            ndcg_at_10=ndcg,
+            seconds=1.0,
+        )
 
     return make
 

@@ -126,7 +126,7 @@ def test_a_refit_trains_the_plans_configuration_without_a_search(shop):
         shop.line,
         shop.store,
         shop.verdict(),
-        by="ann",
+        by="operator",
         reason="to see",
         action=Action.REFIT,
         family="markov",
@@ -142,11 +142,11 @@ def test_a_refit_trains_the_plans_configuration_without_a_search(shop):
 
     made = tuning.choose(shop.line, shop.store, plan, shop.studies)
     assert (made.family, made.configuration, made.validation_ndcg_at_10) == ("markov", MARKOV, None)
-    assert why(shop) == "ann: to see"
+    assert why(shop) == "operator: to see"
 
 
 def test_a_plan_to_do_nothing_has_nothing_to_choose(shop):
-    plan = tuning.decide(shop.line, shop.store, shop.verdict(), by="ann", reason="holiday", action=Action.NOTHING)
+    plan = tuning.decide(shop.line, shop.store, shop.verdict(), by="operator", reason="holiday", action=Action.NOTHING)
     with pytest.raises(ValueError, match="is to do nothing"):
         tuning.choose(shop.line, shop.store, plan, shop.studies)
 
@@ -154,7 +154,7 @@ def test_a_plan_to_do_nothing_has_nothing_to_choose(shop):
 def test_the_newest_candidate_is_the_one_chosen_last(shop, choose):
     with pytest.raises(NoCandidate, match="no plan has one"):
         tuning.candidate(shop.store)
-    plans = [tuning.decide(shop.line, shop.store, shop.verdict(), by="ann", nonce=nonce) for nonce in "ab"]
+    plans = [tuning.decide(shop.line, shop.store, shop.verdict(), by="operator", nonce=nonce) for nonce in "ab"]
     first, second = (choose(plan, confirmed(0, "markov", MARKOV, 0.1)) for plan in plans)
     assert tuning.candidate(shop.store) == second
     assert tuning.candidate(shop.store, plans[0].plan_id) == first

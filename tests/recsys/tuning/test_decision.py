@@ -58,15 +58,15 @@ def test_the_same_question_has_the_same_plan_and_is_asked_once(shop):
 
 def test_whatever_decides_a_search_gives_the_plan_another_name(shop, a_line):
     verdict = shop.verdict(incumbent="markov")
-    asked = {"by": "ann", "reason": "to see"}
+    asked = {"by": "operator", "reason": "to see"}
     plans = [
-        decide(shop.line, shop.store, verdict, by="ann"),
-        decide(shop.line, shop.store, verdict, by="ann", nonce="run 2"),
+        decide(shop.line, shop.store, verdict, by="operator"),
+        decide(shop.line, shop.store, verdict, by="operator", nonce="run 2"),
         decide(shop.line, shop.store, verdict, budget_s=9, **asked),
         decide(shop.line, shop.store, verdict, action=Action.NOTHING, **asked),
-        decide(shop.line, shop.store, shop.verdict(incumbent="two_tower"), by="ann"),
-        decide(a_line(seed=8), shop.store, verdict, by="ann"),
-        decide(shop.line.model_copy(update={"name": "other"}), shop.store, verdict, by="ann"),
+        decide(shop.line, shop.store, shop.verdict(incumbent="two_tower"), by="operator"),
+        decide(a_line(seed=8), shop.store, verdict, by="operator"),
+        decide(shop.line.model_copy(update={"name": "other"}), shop.store, verdict, by="operator"),
         decide(shop.line, shop.store, verdict, action=Action.REFIT, configuration={"decay": 0.9}, **asked),
     ]
     assert len({found.plan_id for found in plans}) == len(plans)
@@ -75,17 +75,23 @@ def test_whatever_decides_a_search_gives_the_plan_another_name(shop, a_line):
 def test_a_person_may_decide_otherwise_and_says_why(shop):
     verdict = shop.verdict(drifted=True, incumbent="markov")
     found = decide(
-        shop.line, shop.store, verdict, by="ann", reason="the shop closes on Monday", action=Action.NOTHING, budget_s=5
+        shop.line,
+        shop.store,
+        verdict,
+        by="operator",
+        reason="the shop closes on Monday",
+        action=Action.NOTHING,
+        budget_s=5,
     )
-    assert (found.action, found.by, found.budget_s) == (Action.NOTHING, "ann", 5)
-    assert found.because == "ann: the shop closes on Monday"
+    assert (found.action, found.by, found.budget_s) == (Action.NOTHING, "operator", 5)
+    assert found.because == "operator: the shop closes on Monday"
 
 
 def test_a_refit_by_hand_takes_what_is_given_and_fills_up_the_rest(shop):
     verdict = shop.verdict(incumbent="markov")
 
     def refit(**given):
-        found = decide(shop.line, shop.store, verdict, by="ann", reason="to see", action=Action.REFIT, **given)
+        found = decide(shop.line, shop.store, verdict, by="operator", reason="to see", action=Action.REFIT, **given)
         return found.family, found.configuration
 
     incumbent = {"epochs": 0, "steps": 2, "decay": 0.8, "smoothing": 20.0, "neighbours": 128}
@@ -111,7 +117,7 @@ def test_a_refit_by_hand_takes_what_is_given_and_fills_up_the_rest(shop):
 )
 def test_an_order_that_cannot_be_carried_out_is_refused_and_nothing_is_written(shop, how, message):
     with pytest.raises(ValueError, match=message):
-        decide(shop.line, shop.store, shop.verdict(incumbent="markov"), by="ann", **how)
+        decide(shop.line, shop.store, shop.verdict(incumbent="markov"), by="operator", **how)
     assert list(shop.store.list("studies/")) == []
 
 
@@ -157,4 +163,4 @@ def test_a_person_need_not_wait_for_the_rest_to_pass(shop):
     first = shop.verdict(incumbent="markov")
     decide(line, shop.store, first, by="schedule")
     later = replace(first, dataset_id="another", as_of=first.as_of + days(1))
-    assert decide(line, shop.store, later, by="ann", reason="now", action=Action.RETUNE).action is Action.RETUNE
+    assert decide(line, shop.store, later, by="operator", reason="now", action=Action.RETUNE).action is Action.RETUNE

@@ -52,11 +52,11 @@ def test_the_incumbent_is_tried_first_and_stays_beside_the_best_of_each_stage(sh
     own = identity(plan.family, plan.configuration)
     values = {identity(t.family, t.configuration): t.ndcg_at_10 for t in screen[1:]}
     best = sorted(values, key=values.get, reverse=True)
-    assert [identity(t.family, t.configuration) for t in refine] == [best[0], own, best[1]]
+    assert [identity(t.family, t.configuration) for t in refine] == [own, best[0], best[1]]
 
-    refined = {identity(t.family, t.configuration): t.ndcg_at_10 for t in refine if t.number != refine[1].number}
+    refined = {identity(t.family, t.configuration): t.ndcg_at_10 for t in refine if t.number != refine[0].number}
     finalist = max(refined, key=refined.get)
-    assert [identity(t.family, t.configuration) for t in confirm[:2]] == [finalist, own]
+    assert [identity(t.family, t.configuration) for t in confirm[:2]] == [own, finalist]
     assert {t.seed for t in confirm if t.configuration["epochs"]} <= {7, 8}
 
     assert study.ended.startswith("Every listed trial has ended after ")

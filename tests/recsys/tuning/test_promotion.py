@@ -1,0 +1,35 @@
+from recsys.settings import Stage
+from recsys.tuning.promotion import contenders, promoted
+from recsys.tuning.ranking import rank
+
+A, B, C, OWN = ({"epochs": 1, "x": x} for x in "abco")
+
+
+def configurations(standings):
+    return [standing.configuration for standing in standings]
+
+
+def test_the_last_stage_with_a_complete_challenger_is_what_counts(a_plan, a_trial):
+    plan = a_plan(family="f", configuration=OWN)
+    trials = [
+        a_trial(0, OWN, 0.2, stage="screen"),
+        a_trial(1, A, 0.3, stage="screen"),
+        a_trial(2, B, 0.4, stage="screen"),
+    ]
+    assert configurations(contenders(plan, trials)) == [B, A, OWN]
+    refined = [*trials, a_trial(3, OWN, 0.9, stage="refine")]
+    assert configurations(contenders(plan, refined)) == [B, A, OWN]  # the incumbent alone confirms nothing
+    assert configurations(contenders(plan, [*refined, a_trial(4, A, 0.1, stage="refine")])) == [OWN, A]
+    assert configurations(contenders(plan, [*refined, a_trial(4, A, 0.1, stage="refine")], before="refine")) == [
+        B,
+        A,
+        OWN,
+    ]
+    assert configurations(contenders(plan, [a_trial(0, OWN, 0.2, stage="screen")])) == [OWN]
+    assert contenders(plan, []) == []
+
+
+def test_the_incumbent_is_promoted_before_the_best_challengers(a_plan, a_trial):
+    plan = a_plan(family="f", configuration=OWN)
+    ranked = rank([a_trial(0, A, 0.4), a_trial(1, B, 0.3), a_trial(2, C, 0.2), a_trial(3, OWN, 0.1)], "confirm")
+    assert configurations(promoted(plan, ranked, Stage(trials=2))) == [OWN, A, B]
