@@ -11,7 +11,8 @@ import optuna
 import torch
 from torch import nn
 
-from benchmarks._table import ROOT, show
+from benchmarks._data import find
+from benchmarks._table import show
 from recsys.metrics import Evaluation, evaluate, interval
 from recsys.models import FAMILIES, Configuration, TorchScorer
 from recsys.sequences import Cases, Sequences
@@ -28,10 +29,17 @@ SASREC: Configuration = {
     "batch_size": 2048,
     "lr": 2e-3,
     "dropout": 0.2,
-    "negatives": 512,
+    "softmax": "sampled",
+    "negatives": 1024,
     "epochs": 30,
 }
-TWO_TOWER: Configuration = {**FAMILIES["two_tower"].defaults, "batch_size": 2048, "negatives": 512, "epochs": 10}
+TWO_TOWER: Configuration = {
+    **FAMILIES["two_tower"].defaults,
+    "batch_size": 2048,
+    "softmax": "sampled",
+    "negatives": 512,
+    "epochs": 10,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +72,7 @@ def main() -> None:
     """Measure every family, print the table and write its figures."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    everything = load(find())
+    everything = load(find("ml-1m/sequences.txt"))
     known, test = hold_out(everything)
 
     popularity, _ = measured("popularity", FAMILIES["popularity"].defaults, known, test)
@@ -93,20 +101,6 @@ def main() -> None:
         rows=[row.cells() for row in (popularity, markov, two_tower, sasrec, hybrid)],
         figures=figures,
     )
-
-
-def find() -> Path:
-    """Give `ml-1m/sequences.txt` in `RETUNE_DATA` or beside the project.
-
-    Raises:
-        FileNotFoundError: It is in neither.
-    """
-    folders = [Path(os.environ["RETUNE_DATA"])] if "RETUNE_DATA" in os.environ else []
-    folders.append(ROOT.parent / "shared" / "data")
-    for folder in folders:
-        if (path := folder / "ml-1m" / "sequences.txt").exists():
-            return path
-    raise FileNotFoundError(f"ml-1m/sequences.txt must lie in one of {list(map(str, folders))}, but does not.")
 
 
 def load(path: Path) -> Sequences:

@@ -34,6 +34,7 @@ class Hybrid(nn.Module):
         heads: int,
         history_length: int,
         dropout: float,
+        softmax: str,
         negatives: int,
     ) -> None:
         super().__init__()
@@ -49,6 +50,7 @@ class Hybrid(nn.Module):
             heads=heads,
             history_length=history_length,
             dropout=dropout,
+            softmax=softmax,
             negatives=negatives,
         )
         self.markov = Markov(n_items=n_items, steps=steps, decay=decay, smoothing=smoothing, neighbours=neighbours)
@@ -79,5 +81,6 @@ FAMILY = Family(
         **sasrec.FAMILY.space,
         "markov_weight": FloatDistribution(0.1, 0.9),
     },
+    conditions=sasrec.FAMILY.conditions,
     shape_parameters=sasrec.FAMILY.shape_parameters | markov.FAMILY.shape_parameters,
 )

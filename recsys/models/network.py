@@ -67,11 +67,29 @@ class Family:
     defaults: Configuration
     space: Mapping[str, BaseDistribution]
     shape_parameters: frozenset[str] = field(default=frozenset())  # those that change the exported graph
+    conditions: Mapping[str, tuple[str, Value]] = field(default_factory=dict)
+    """What is searched only where a parameter before it has a value; elsewhere it means nothing and stays at its
+    default."""
 
     def __post_init__(self) -> None:
         for place, keys in (("space", set(self.space)), ("shape_parameters", self.shape_parameters)):
             if strangers := keys - set(self.defaults):
                 raise ValueError(f"{place} of {self.name} names {sorted(strangers)}, which its defaults do not have.")
+        order = list(self.space)
+        for child, (parent, value) in self.conditions.items():
+            if child not in order or parent not in order[: order.index(child)]:
+                raise ValueError(
+                    f"conditions of {self.name}: {child} must come after {parent} in the space {order}, but does not."
+                )
+            if type(value) is not type(self.defaults[parent]):
+                raise ValueError(f"conditions of {self.name}: {parent} cannot be {value!r}.")
+
+    def matters(self, name: str, configuration: Configuration) -> bool:
+        """Whether a parameter does anything, given the others."""
+        if name not in self.conditions:
+            return True
+        parent, value = self.conditions[name]
+        return configuration.get(parent) == value and self.matters(parent, configuration)
 
     def build(self, configuration: Configuration, *, n_items: int) -> nn.Module:
         """Build the network of a whole configuration, with weights that mean nothing yet.

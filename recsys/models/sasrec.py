@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys.models.dropout import Dropout
 from recsys.models.network import Family
-from recsys.models.softmax import log_popularity, softmax_loss
+from recsys.models.softmax import log_popularity, negatives_of, softmax_loss
 from recsys.sequences import Sequences
 
 PADDED = -1e4  # logit of padding: exp gives 0 beside any item, yet a row of padding alone can still be normalised
@@ -34,6 +34,7 @@ class SASRec(nn.Module):
         heads: int,
         history_length: int,
         dropout: float,
+        softmax: str,
         negatives: int,
     ) -> None:
         super().__init__()
@@ -42,7 +43,8 @@ class SASRec(nn.Module):
                 raise ValueError(f"{key} of sasrec must be 1 or more but is {value}.")
         if dim % heads:
             raise ValueError(f"dim of sasrec must be a multiple of its {heads} heads but is {dim}.")
-        self.n_items, self.history_length, self.negatives = n_items, history_length, negatives
+        self.n_items, self.history_length = n_items, history_length
+        self.negatives = negatives_of("sasrec", softmax, negatives)
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)
         self.bias = nn.Parameter(torch.zeros(n_items + 1))
         self.dropout = Dropout(dropout)
@@ -148,7 +150,8 @@ FAMILY = Family(
         "heads": 2,
         "history_length": 50,
         "dropout": 0.3,
-        "negatives": 0,
+        "softmax": "full",
+        "negatives": 256,
     },
     space={
         "epochs": IntDistribution(5, 40, log=True),
@@ -159,6 +162,9 @@ FAMILY = Family(
         "heads": CategoricalDistribution([1, 2, 4]),
         "history_length": CategoricalDistribution([20, 50, 100]),
         "dropout": FloatDistribution(0.0, 0.6),
+        "softmax": CategoricalDistribution(["full", "sampled"]),
+        "negatives": IntDistribution(64, 1024, log=True),
     },
+    conditions={"negatives": ("softmax", "sampled")},
     shape_parameters=frozenset({"dim", "layers", "heads", "history_length"}),
 )

@@ -39,6 +39,19 @@ def softmax_loss(queries: Tensor, targets: Tensor, items: Tensor, bias: Tensor, 
     return F.cross_entropy(torch.cat([positive, negative], 1), torch.zeros_like(targets))
 
 
+def negatives_of(family: str, softmax: str, negatives: int) -> int:
+    """Give the number of negatives that `softmax_loss` takes: 0 where the softmax is full.
+
+    Raises:
+        ValueError: There is no such softmax, or it would be sampled from nothing.
+    """
+    if softmax not in ("full", "sampled"):
+        raise ValueError(f"softmax of {family} must be 'full' or 'sampled' but is {softmax!r}.")
+    if negatives < 1:
+        raise ValueError(f"negatives of {family} must be 1 or more but is {negatives}.")
+    return negatives if softmax == "sampled" else 0
+
+
 def log_popularity(train: Sequences) -> Tensor:
     """Give the log of each item's share in `train`, with one interaction added to each item. Shape [N + 1], float32.
 

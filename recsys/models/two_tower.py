@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recsys.models.dropout import Dropout
 from recsys.models.network import Family
-from recsys.models.softmax import log_popularity, softmax_loss
+from recsys.models.softmax import log_popularity, negatives_of, softmax_loss
 from recsys.sequences import Sequences
 
 
@@ -20,13 +20,22 @@ class TwoTower(nn.Module):
     """
 
     def __init__(
-        self, *, n_items: int, dim: int, hidden: int, history_length: int, dropout: float, negatives: int
+        self,
+        *,
+        n_items: int,
+        dim: int,
+        hidden: int,
+        history_length: int,
+        dropout: float,
+        softmax: str,
+        negatives: int,
     ) -> None:
         super().__init__()
         for key, value in (("dim", dim), ("hidden", hidden), ("history_length", history_length)):
             if value < 1:
                 raise ValueError(f"{key} of two_tower must be 1 or more but is {value}.")
-        self.n_items, self.history_length, self.negatives = n_items, history_length, negatives
+        self.n_items, self.history_length = n_items, history_length
+        self.negatives = negatives_of("two_tower", softmax, negatives)
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)
         self.bias = nn.Parameter(torch.zeros(n_items + 1))
         self.gate = nn.Linear(dim, 1)
@@ -90,7 +99,8 @@ FAMILY = Family(
         "hidden": 128,
         "history_length": 50,
         "dropout": 0.3,
-        "negatives": 0,
+        "softmax": "full",
+        "negatives": 256,
     },
     space={
         "epochs": IntDistribution(5, 40, log=True),
@@ -100,6 +110,9 @@ FAMILY = Family(
         "hidden": CategoricalDistribution([64, 128, 256]),
         "history_length": CategoricalDistribution([20, 50, 100]),
         "dropout": FloatDistribution(0.0, 0.6),
+        "softmax": CategoricalDistribution(["full", "sampled"]),
+        "negatives": IntDistribution(64, 1024, log=True),
     },
+    conditions={"negatives": ("softmax", "sampled")},
     shape_parameters=frozenset({"dim", "hidden", "history_length"}),
 )

@@ -29,11 +29,11 @@ class Space:
     def suggest(self, trial: optuna.Trial) -> tuple[str, dict[str, Value]]:
         """Let `trial` choose a family and its parameters; what is not searched stays at the family's defaults."""
         family = trial.suggest_categorical(FAMILY, list(self.families))
-        chosen = {
-            name: _SUGGEST[type(distribution)](trial, f"{family}.{name}", distribution)
-            for name, distribution in self.families[family].items()
-        }
-        return family, {**FAMILIES[family].defaults, **chosen}
+        configuration: dict[str, Value] = dict(FAMILIES[family].defaults)
+        for name, distribution in self.families[family].items():
+            if FAMILIES[family].matters(name, configuration):
+                configuration[name] = _SUGGEST[type(distribution)](trial, f"{family}.{name}", distribution)
+        return family, configuration
 
     def parameters(self, family: str, configuration: Configuration) -> dict[str, Value] | None:
         """Write a configuration as the parameters that `suggest` would have chosen.
@@ -42,15 +42,22 @@ class Space:
             Values by Optuna's names; nothing where the configuration lies outside the space, so that a sampler could
             not have chosen it.
         """
-        searched = self.families.get(family)
-        if searched is None or not all(_allows(d, configuration.get(name)) for name, d in searched.items()):
+        if family not in self.families:
+            return None
+        own = FAMILIES[family]
+        searched = {name: d for name, d in self.families[family].items() if own.matters(name, configuration)}
+        if not all(_allows(d, configuration.get(name)) for name, d in searched.items()):
             return None
         return {FAMILY: family, **{f"{family}.{name}": configuration[name] for name in searched}}
 
     def start(self, family: str) -> dict[str, Value]:
         """Write the family's defaults as parameters, less those that the line has narrowed away."""
-        defaults = FAMILIES[family].defaults
-        within = {name: defaults[name] for name, d in self.families[family].items() if _allows(d, defaults[name])}
+        own = FAMILIES[family]
+        within = {
+            name: own.defaults[name]
+            for name, d in self.families[family].items()
+            if own.matters(name, own.defaults) and _allows(d, own.defaults[name])
+        }
         return {FAMILY: family, **{f"{family}.{name}": value for name, value in within.items()}}
 
 

@@ -28,6 +28,7 @@ CONFIGURATION = {
     "dim": 8,
     "history_length": 6,
     "dropout": 0.3,
+    "softmax": "sampled",
     "negatives": 5,
 }
 

@@ -24,7 +24,8 @@ SMALL = {  # what makes a family small enough for a test; a key that a family la
     "history_length": 6,
     "steps": 3,
     "neighbours": 5,
-    "negatives": 0,
+    "softmax": "full",
+    "negatives": 1,
     "dropout": 0.1,
 }
 HISTORIES = np.array(

@@ -6,12 +6,29 @@ from recsys.models.two_tower import TwoTower
 
 
 def sasrec(**changed):
-    given = {"n_items": 20, "dim": 8, "layers": 2, "heads": 2, "history_length": 6, "dropout": 0.0, "negatives": 0}
+    given = {
+        "n_items": 20,
+        "dim": 8,
+        "layers": 2,
+        "heads": 2,
+        "history_length": 6,
+        "dropout": 0.0,
+        "softmax": "full",
+        "negatives": 1,
+    }
     return SASRec(**{**given, **changed}).eval()
 
 
 def two_tower(**changed):
-    given = {"n_items": 20, "dim": 8, "hidden": 12, "history_length": 6, "dropout": 0.0, "negatives": 0}
+    given = {
+        "n_items": 20,
+        "dim": 8,
+        "hidden": 12,
+        "history_length": 6,
+        "dropout": 0.0,
+        "softmax": "full",
+        "negatives": 1,
+    }
     return TwoTower(**{**given, **changed}).eval()
 
 

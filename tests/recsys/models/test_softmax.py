@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.models.softmax import softmax_loss
+from recsys.models.softmax import negatives_of, softmax_loss
 
 
 def problem(n_items=40, positions=12, dim=5, seed=0):
@@ -62,3 +62,20 @@ def test_gradients_reach_queries_items_and_bias():
         given[name].requires_grad_()
     softmax_loss(**given, negatives=10).backward()
     assert all(given[name].grad.abs().sum() > 0 for name in ("queries", "items", "bias"))
+
+
+def test_only_a_sampled_softmax_takes_negatives():
+    assert negatives_of("sasrec", "full", 10) == 0
+    assert negatives_of("sasrec", "sampled", 10) == 10
+
+
+@pytest.mark.parametrize(
+    ("softmax", "negatives", "message"),
+    [
+        ("half", 10, "softmax of sasrec must be 'full' or 'sampled' but is 'half'"),
+        ("full", 0, "negatives of sasrec must be 1 or more but is 0"),
+    ],
+)
+def test_a_softmax_that_does_not_exist_is_refused(softmax, negatives, message):
+    with pytest.raises(ValueError, match=message):
+        negatives_of("sasrec", softmax, negatives)

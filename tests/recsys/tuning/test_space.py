@@ -64,9 +64,24 @@ def test_what_is_suggested_is_a_whole_configuration_of_its_family(a_line):
         family, configuration = space.suggest(trial)
         FAMILIES[family].check(configuration)
         families.add(family)
-        assert set(trial.params) == {"family", *(f"{family}.{name}" for name in space.families[family])}
+        searched = {name for name in space.families[family] if FAMILIES[family].matters(name, configuration)}
+        assert set(trial.params) == {"family", *(f"{family}.{name}" for name in searched)}
         assert space.parameters(family, configuration) == trial.params
     assert families == {"markov", "two_tower"}
+
+
+def test_what_does_nothing_beside_the_other_values_is_not_searched_and_stays_at_its_default(a_line):
+    space = search_space(a_line(families=["two_tower"], space={"two_tower": {"negatives": [100, 200]}}))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    drawn = [(trial, space.suggest(trial)[1]) for trial in (study.ask() for _ in range(20))]
+    sampled = [(trial, found) for trial, found in drawn if found["softmax"] == "sampled"]
+    assert 0 < len(sampled) < len(drawn)
+    assert all(100 <= trial.params["two_tower.negatives"] == found["negatives"] <= 200 for trial, found in sampled)
+    assert {found["negatives"] for trial, found in drawn if "two_tower.negatives" not in trial.params} == {256}
+    default = space.parameters("two_tower", FAMILIES["two_tower"].defaults)  # 256 lies outside, but does nothing here
+    assert default is not None and "two_tower.negatives" not in default
+    assert space.parameters("two_tower", {**FAMILIES["two_tower"].defaults, "softmax": "sampled"}) is None
+    assert "two_tower.negatives" not in space.start("two_tower")
 
 
 def test_a_configuration_outside_the_space_has_no_parameters(a_line):
