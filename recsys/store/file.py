@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -18,11 +19,13 @@ from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
 from recsys.errors import Conflict, NotFound, StoreError
-from recsys.store.protocol import Entry, Object, Store, Table, check_key, check_prefix, is_key
+from recsys.store.protocol import Entry, Object, Store, Table, check_key, check_prefix, is_listed
 
 ETAG_ATTRIBUTE = "user.retune.etag"
 """Extended attribute that remembers a file's hash, so that a listing need not read every file."""
 
+SETTLED_S = 2.0
+"""Age from which on a file of somebody else's is taken to be written: a clock's tick may hide a later change."""
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)  # what a missing object looks like
 _CHUNK_BYTES = 1 << 20
@@ -95,7 +98,7 @@ class FileStore:
         folder = self._root / prefix[: prefix.rfind("/") + 1]
         with _writing(prefix, self.url):
             keys = sorted(path.relative_to(self._root).as_posix() for path in _files(folder))
-        return self._entries(key for key in keys if key.startswith(prefix) and is_key(key))
+        return self._entries(key for key in keys if key.startswith(prefix) and is_listed(key))
 
     def delete(self, key: str) -> None:
         """Remove an object; see `Store.delete`."""
@@ -165,7 +168,7 @@ class _Draft:
     def _finish(self, etag: str) -> str:
         self._file.flush()
         os.fsync(self._file.fileno())
-        _remember(self._path, etag)
+        _remember(self._file, os.fstat(self._file.fileno()), etag)
         return etag
 
 
@@ -223,13 +226,19 @@ def _complain(error: OSError) -> None:
 
 def _etag(path: Path) -> str:
     with path.open("rb") as file:
-        return _recall(file) or hashlib.file_digest(file, "sha256").hexdigest()
+        if known := _recall(file):
+            return known
+        before = os.fstat(file.fileno())
+        etag = hashlib.file_digest(file, "sha256").hexdigest()
+        if time.time() - before.st_mtime > SETTLED_S:
+            _remember(file, before, etag)
+        return etag
 
 
-def _remember(path: Path, etag: str) -> None:
+def _remember(file: BinaryIO, stat: os.stat_result, etag: str) -> None:
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a file system without extended attributes: listings read the files
-            os.setxattr(path, ETAG_ATTRIBUTE, f"{_version(path.stat())}:{etag}".encode())
+        with contextlib.suppress(OSError):  # no extended attributes here, or not for us: listings read the file
+            os.setxattr(file.fileno(), ETAG_ATTRIBUTE, f"{_version(stat)}:{etag}".encode())
 
 
 def _recall(file: BinaryIO) -> str | None:

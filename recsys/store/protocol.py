@@ -1,5 +1,6 @@
 """Say what an object store promises, so that a folder, a bucket and a dictionary can stand in for each other."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -81,7 +82,10 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        """Show all objects whose keys begin with `prefix`, in the order of their keys."""
+        """Show all objects whose keys begin with `prefix`, in the order of their keys.
+
+        What others have put there under a name that is no key is left out, and said in the log.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -120,6 +124,8 @@ class Store(Protocol):
 LONGEST_KEY_BYTES = 1024  # S3's limit
 LONGEST_SEGMENT_BYTES = 255  # the limit of file names
 
+log = logging.getLogger(__name__)
+
 _SEGMENT = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 
 
@@ -142,6 +148,8 @@ def check_key(key: str) -> str:
             "a key must be segments joined by '/', none empty, none beginning with a dot, without backslashes and "
             f"control characters, but got {key!r}."
         )
+    if not _is_utf_8(key):
+        raise ValueError(f"a key must be text that UTF-8 can hold, but got {key!r}.")
     if _n_bytes(key) > LONGEST_KEY_BYTES or max(map(_n_bytes, segments)) > LONGEST_SEGMENT_BYTES:
         raise ValueError(
             f"a key must have at most {LONGEST_KEY_BYTES} bytes and {LONGEST_SEGMENT_BYTES} a segment, but got {key!r}."
@@ -160,14 +168,30 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def is_key(key: str) -> bool:
-    """Whether `check_key` lets `key` pass."""
+def is_listed(name: str) -> bool:
+    """Whether a listing shows what lies under `name`.
+
+    Hidden files, such as drafts, and a console's markers of folders are passed over in silence; for anything else that
+    `check_key` does not let pass the log says why.
+    """
+    if name.endswith("/") or any(segment.startswith(".") for segment in name.split("/")):
+        return False
     try:
-        check_key(key)
-    except ValueError:
+        check_key(name)
+    except ValueError as error:
+        log.warning("What lies under %a is left out of listings: %s", name, error)
+        return False
+    return True
+
+
+def _is_utf_8(text: str) -> bool:
+    """Whether `text` has bytes; the name of a file that is not in UTF-8 has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         return False
     return True
 
 
 def _n_bytes(text: str) -> int:
-    return len(text.encode(errors="surrogatepass"))
+    return len(text.encode())

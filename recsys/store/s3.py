@@ -24,7 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recsys.errors import Conflict, NotFound, StoreError, Unsupported
-from recsys.store.protocol import Entry, Object, Store, Table, check_key, check_prefix, is_key
+from recsys.store.protocol import Entry, Object, Store, Table, check_key, check_prefix, is_listed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -159,7 +159,7 @@ class S3Store:
                 )
                 for page in pages
                 for content in page.get("Contents", [])
-                if is_key(key := content["Key"].removeprefix(self._root))  # a console's "folder/" is no object of ours
+                if is_listed(key := content["Key"].removeprefix(self._root))
             ]
         # AWS lists in this order, but servers that keep folders list `a/b` before `a-b`.
         return iter(sorted(found, key=lambda entry: entry.key))

@@ -29,6 +29,7 @@ BAD_KEYS = [
     "a\\b",
     "a\nb",
     "a\x00b",
+    "a/\udcff",  # how Python says a file name that is not in UTF-8
     "é" * 128,
     "/".join(["abc"] * 257),
 ]

@@ -1,6 +1,8 @@
+import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,45 @@ def test_an_edit_past_the_store_changes_the_etag(store, tmp_path):
     (tmp_path / "a").write_bytes(b"2")
     [entry] = store.list("")
     assert entry.etag == store.get("a").etag != etag
+
+
+def others_file(path: Path, *, age_s: float) -> None:
+    """Write a file past the store, at a moment ago."""
+    path.write_bytes(b"1")
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="extended attributes are Linux's")
+@pytest.mark.parametrize(("age_s", "remembered"), [(60, True), (0, False)], ids=["at rest", "just written"])
+def test_the_hash_of_others_files_is_remembered_once_they_are_at_rest(store, tmp_path, age_s, remembered):
+    others_file(tmp_path / "a", age_s=age_s)
+    [first] = store.list("")
+    assert bool(os.listxattr(tmp_path / "a")) is remembered
+    [again] = store.list("")
+    assert again.etag == first.etag == store.get("a").etag
+    (tmp_path / "a").write_bytes(b"2")
+    [changed] = store.list("")
+    assert changed.etag == store.get("a").etag != first.etag
+
+
+def test_a_file_that_is_not_ours_to_mark_is_listed_all_the_same(store, tmp_path):
+    others_file(tmp_path / "a", age_s=60)
+    (tmp_path / "a").chmod(0o444)
+    [entry] = store.list("")
+    assert entry.etag == store.get("a").etag
+
+
+def test_a_name_that_is_not_utf_8_stops_no_listing_and_is_said(store, tmp_path, caplog):
+    store.put("landing/a.jsonl", b"1")
+    (tmp_path / "landing" / os.fsdecode(b"b\xff.jsonl")).write_bytes(b"2")
+    (tmp_path / "landing" / ".c.draft").write_bytes(b"3")
+    with caplog.at_level(logging.WARNING):
+        assert [entry.key for entry in store.list("landing/")] == ["landing/a.jsonl"]
+    [said] = caplog.messages
+    assert r"landing/b\udcff.jsonl" in said
+    assert "UTF-8" in said
+    said.encode()  # it can be written to a log
 
 
 def test_a_file_system_without_extended_attributes_will_do(store, tmp_path):
