@@ -2,13 +2,15 @@
 
 An object is JSON Lines (`.jsonl`), the same under gzip (`.jsonl.gz`), or Parquet (`.parquet`). It is read whole or not
 at all: what a single row may break without harm to the others is for the expectations to judge.
-A moment is an ISO 8601 text with its zone, `1997-09-20T03:05:10Z`, or a number of seconds since 1970.
+A moment is an ISO 8601 text with its zone, `1997-09-20T03:05:10Z`, or a number of seconds since 1970; of a text, digits
+after the sixth of a second's fraction are cut off.
 """
 
 import gzip
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -47,14 +49,17 @@ def read(feedback: Feedback, key: str, body: bytes) -> pa.Table:
 
     Raises:
         BadObject: It is too large, is empty, is not what its key claims, lacks a column that must be there, has one
-            that the line does not declare, or holds values of another type.
+            twice or one that the line does not declare, or holds values of another type.
     """
     try:
         _check_size(len(body), feedback)
-        table = _conform(_reader(key)(body, feedback), feedback)
+        return _conform(_reader(key)(body, feedback), feedback)
     except _Unreadable as error:
-        raise BadObject(f"{key}: {error}.", key=key, reason=str(error)) from error
-    return table
+        reason = str(error)
+        raise BadObject(f"{key}: {reason}.", key=key, reason=reason) from error
+    except _FOREIGN as error:
+        reason = f"it must hold what its name claims, but {_said(error)}"
+        raise BadObject(f"{key}: {reason}.", key=key, reason=reason) from error
 
 
 def check_size(feedback: Feedback, key: str, size_bytes: int) -> None:
@@ -71,6 +76,10 @@ def check_size(feedback: Feedback, key: str, size_bytes: int) -> None:
 
 class _Unreadable(Exception):
     """Says why in words that follow the object's key."""
+
+
+_FOREIGN = (pa.ArrowException, KeyError, UnicodeError, OverflowError)
+"""What the libraries say of bytes that nobody foresaw: one such object must not stop the others."""
 
 
 def _reader(key: str) -> Callable[[bytes, Feedback], pa.Table]:
@@ -184,6 +193,7 @@ def _read_parquet(body: bytes, feedback: Feedback) -> pa.Table:
         footer = pq.read_metadata(pa.BufferReader(body))
         names = footer.schema.to_arrow_schema().names
         _check_declared(names, feedback)
+        _check_once(names)
         # Texts stay in dictionaries until their full length is known: a few bytes may stand for gigabytes.
         file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=names)
         batches, size_bytes = [], 0
@@ -218,6 +228,12 @@ def _check_declared(names: Iterable[str], feedback: Feedback) -> None:
     undeclared = sorted(set(names) - set(schema(feedback).names))
     if undeclared:
         raise _Unreadable(f"every column must be declared in feedback.columns, but {', '.join(undeclared)} is not")
+
+
+def _check_once(names: Iterable[str]) -> None:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise _Unreadable(f"no column may stand twice, but {', '.join(twice)} does")
 
 
 def _conform(table: pa.Table, feedback: Feedback) -> pa.Table:
@@ -265,12 +281,18 @@ def _to_moment(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = pc.round(pc.multiply(_to_number(column), 1e6)).cast(pa.int64())
     elif pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = pc.floor_temporal(column, unit="microsecond")
+    elif _is_text(column.type):
+        for written, read_as in _ISO_8601.items():
+            column = pc.replace_substring_regex(column, written, read_as)
     moments = column.cast(_TIME_TYPE)
     first, last = pc.min_max(moments.cast(pa.int64())).values()
     if first.is_valid and not _YEAR_1 <= first.as_py() <= last.as_py() < _YEAR_10000:
         raise pa.ArrowInvalid("some lie outside the years 1 to 9999, as milliseconds taken for seconds do")
     return moments
 
+
+# What the standard allows and Arrow does not read: small letters, and digits after the sixth of a fraction.
+_ISO_8601 = {r"^(\d{4}-\d\d-\d\d)t": r"\1T", "z$": "Z", r"(\.\d{6})\d+": r"\1"}
 
 _YEAR_1, _YEAR_10000 = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds since 1970
 

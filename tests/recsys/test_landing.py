@@ -1,11 +1,14 @@
 import gzip
 import io
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recsys.errors import BadObject
 from recsys.landing import read, schema
@@ -83,6 +86,9 @@ def test_the_same_event_reads_the_same_in_every_format(key, body):
         ("genre", "2020-01-01", "2020-01-01"),
         ("timestamp", "1997-09-20 05:05:10+02:00", WHEN),
         ("timestamp", "1997-09-20T03:05:10.250000Z", WHEN.replace(microsecond=250_000)),
+        ("timestamp", "1997-09-20T03:05:10.123456789Z", WHEN.replace(microsecond=123_456)),
+        ("timestamp", "1997-09-20T03:05:10.999999999+00:00", WHEN.replace(microsecond=999_999)),
+        ("timestamp", "1997-09-20t03:05:10.25z", WHEN.replace(microsecond=250_000)),
         ("timestamp", 874724710, WHEN),
         ("timestamp", 874724710.25, WHEN.replace(microsecond=250_000)),
     ],
@@ -170,6 +176,11 @@ DEEP = b'{"event_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
             "user_id must be given, but is missing from every event",
         ),
         ("a.parquet", parquet(table(rating=None)), "rating must be given, but is missing from every event"),
+        (
+            "a.parquet",
+            parquet(table().append_column("rating", pa.array([1.0, 2.0]))),
+            "no column may stand twice, but rating does",
+        ),
         # types
         ("a.jsonl", lines(EVENT | {"rating": "good"}), "rating must be a number, but Failed to parse string: 'good'"),
         ("a.jsonl", lines(EVENT | {"age": 2.5}), "age must be an integer, but Float value 2.5"),
@@ -206,3 +217,30 @@ def test_what_cannot_be_read_says_why(key, body, because):
 def test_the_number_of_a_broken_line_is_the_one_that_an_editor_shows():
     body = lines(EVENT, EVENT) + b'\n{"event_id": oops}\n' + lines(EVENT)
     assert reason("a.jsonl", body).endswith("line 3 is not: Expecting value at character 14")
+
+
+SOUND = {
+    "a.jsonl": lines(EVENT, EVENT | {"event_id": "e2"}),
+    "a.jsonl.gz": gzip.compress(lines(EVENT)),
+    "a.parquet": parquet(table(genre=pa.array(["x", "y"]).dictionary_encode())),
+}
+
+
+@st.composite
+def spoilt(draw):
+    """Bytes that were once an object: a few of them replaced, and perhaps its end cut off."""
+    key = draw(st.sampled_from(sorted(SOUND)))
+    body = bytearray(SOUND[key])
+    for _ in range(draw(st.integers(1, 4))):
+        body[draw(st.integers(0, len(body) - 1))] = draw(st.integers(0, 255))
+    return key, bytes(body[: draw(st.integers(len(body) // 2, len(body)))] if draw(st.booleans()) else body)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.one_of(spoilt(), st.tuples(st.sampled_from(sorted(SOUND)), st.binary(max_size=200))))
+def test_any_bytes_are_events_or_a_bad_object(found):
+    key, body = found
+    with suppress(BadObject):
+        events = read(FEEDBACK, key, body)
+        assert events.schema == schema(FEEDBACK)
+        events.validate(full=True)
