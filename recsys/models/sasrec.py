@@ -154,10 +154,10 @@ FAMILY = Family(
         "negatives": 256,
     },
     space={
-        "epochs": IntDistribution(5, 40, log=True),
-        "lr": FloatDistribution(1e-3, 1e-2, log=True),
+        "epochs": IntDistribution(2, 40, log=True),
+        "lr": FloatDistribution(3e-4, 3e-2, log=True),
         "weight_decay": FloatDistribution(1e-3, 0.3, log=True),
-        "dim": CategoricalDistribution([32, 64, 128]),
+        "dim": CategoricalDistribution([16, 32, 64, 128]),
         "layers": IntDistribution(1, 3),
         "heads": CategoricalDistribution([1, 2, 4]),
         "history_length": CategoricalDistribution([20, 50, 100]),
