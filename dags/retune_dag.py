@@ -15,7 +15,8 @@ from retune_airflow.lines import good_lines
 
 for line in good_lines():
     schedule = loops.after_or_at(assets.drift(line.name), line.schedule.retune)
-    with loops.loop(line, "retune", schedule=schedule, params=params.RETUNE, doc=__doc__):
+    asked = params.retune(longest_search_s=line.longest_search_s)
+    with loops.loop(line, "retune", schedule=schedule, params=asked, doc=__doc__):
         plan = tasks.decide(line.name)
         opened = tasks.open_search(line.name, plan).as_setup()
         searched = tasks.search(line.name, plan)

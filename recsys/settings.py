@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from croniter import croniter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from recsys.columns import KEYS, RELEASE
@@ -16,6 +17,9 @@ from recsys.errors import LineError
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Days = Annotated[float, Field(gt=0)]
+
+# Of a task's longest time; a worker also starts, reads the dataset, and ends the trial that it has begun.
+_LONGEST_SEARCH = 0.8
 
 
 class _Table(BaseModel):
@@ -202,6 +206,19 @@ class Schedule(_Table):
     refit_after_days: Days = 28  # an incumbent older than this is refitted although nothing drifted
     timeout_minutes: float = Field(default=120, gt=0)  # of any task
 
+    @field_validator("feedback", "retune")
+    @classmethod
+    def _is_a_time(cls, expression: str | None) -> str | None:
+        """Refuse an expression at which Airflow would reject the DAGs of all lines."""
+        if expression is not None and expression != "@quarterly":  # Airflow knows it, croniter does not
+            try:
+                croniter.expand(expression)
+            except ValueError as error:
+                raise ValueError(
+                    f"must be a cron expression or a preset such as @daily, but is {expression!r}: {error}"
+                ) from error
+        return expression
+
 
 class Line(_Table):
     """One production model that is kept tuned."""
@@ -217,6 +234,21 @@ class Line(_Table):
     budgets: Budgets
     gate: Gate = Gate()
     schedule: Schedule = Schedule()
+
+    @property
+    def longest_search_s(self) -> float:
+        """The largest budget of a search whose workers, being tasks, still end by themselves."""
+        return _LONGEST_SEARCH * 60 * self.schedule.timeout_minutes
+
+    @model_validator(mode="after")
+    def _searches_end_in_time(self) -> Self:
+        if self.search.budget_s > self.longest_search_s:
+            raise ValueError(
+                f"search.budget_s: must be at most {self.longest_search_s:g}, {_LONGEST_SEARCH:g} of the "
+                f"{self.schedule.timeout_minutes:g} minutes of schedule.timeout_minutes, "
+                f"but is {self.search.budget_s:g}"
+            )
+        return self
 
 
 def read_line(path: Path, families: Iterable[str] = ()) -> Line:
@@ -254,10 +286,25 @@ def read_line(path: Path, families: Iterable[str] = ()) -> Line:
 def read_lines(folder: Path, families: Iterable[str] = ()) -> list[Line]:
     """Read every `*.toml` of `folder`, by name.
 
+    Args:
+        folder: Where the lines' files lie.
+        families: Names that `search.families` may use; none: not checked.
+
     Raises:
-        LineError: One of the files is wrong.
+        LineError: Files are wrong, or there is none; the message has all that is wrong with any of them.
     """
-    return [read_line(path, families) for path in sorted(folder.glob("*.toml"))]
+    paths = sorted(folder.glob("*.toml"))
+    if not paths:
+        raise LineError(f"{folder}: must hold a file NAME.toml for each line, but holds none.")
+    lines, wrong = [], []
+    for path in paths:
+        try:
+            lines.append(read_line(path, families))
+        except LineError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise LineError("\n".join(wrong))
+    return lines
 
 
 def store_url() -> str:
@@ -291,6 +338,8 @@ def _explain(path: Path, error: Mapping[str, Any]) -> str:
             )
         case "missing":
             return f"{path}: {key}: must be given, but is missing."
+        case "value_error" if not error["loc"]:  # of two tables at odds; it names the key itself
+            return f"{path}: {context['error']}."
         case "value_error":
             return f"{path}: {key}: {context['error']}."
         case _:

@@ -32,22 +32,6 @@ DRIFT = {
     "dataset_id": _optional("string", "Dataset", "The dataset to judge. Empty: the newest.", minLength=1),
 }
 
-RETUNE = {
-    "reason": _REASON,
-    "dataset_id": _optional("string", "Dataset", "The dataset to learn from. Empty: the newest.", minLength=1),
-    "action": _optional(
-        "string",
-        "Action",
-        "refit trains one configuration again, retune searches for a better one. Empty: the loop decides.",
-        enum=[None, *Action],
-    ),
-    "family": _optional("string", "Family", "Of the configuration to refit. Empty: the incumbent's.", minLength=1),
-    "configuration": _optional("object", "Configuration", "What to refit, as JSON. Empty: the incumbent's."),
-    "budget_s": _optional(
-        "number", "Budget, seconds", "How long the search may take. Empty: the line's.", exclusiveMinimum=0
-    ),
-}
-
 PROMOTE = {
     "reason": _REASON,
     "plan_id": _optional("string", "Plan", "The plan whose candidate is judged. Empty: the newest.", minLength=1),
@@ -59,3 +43,26 @@ ROLLBACK = {
         "string", "Release", "The release to go back to. Empty: the one before the present one.", minLength=1
     ),
 }
+
+
+def retune(*, longest_search_s: float) -> dict[str, Param]:
+    """Declare what may be asked of a search, which must end before its tasks' time is up."""
+    return {
+        "reason": _REASON,
+        "dataset_id": _optional("string", "Dataset", "The dataset to learn from. Empty: the newest.", minLength=1),
+        "action": _optional(
+            "string",
+            "Action",
+            "refit trains one configuration again, retune searches for a better one. Empty: the loop decides.",
+            enum=[None, *Action],
+        ),
+        "family": _optional("string", "Family", "Of the configuration to refit. Empty: the incumbent's.", minLength=1),
+        "configuration": _optional("object", "Configuration", "What to refit, as JSON. Empty: the incumbent's."),
+        "budget_s": _optional(
+            "number",
+            "Budget, seconds",
+            f"How long the search may take, at most {longest_search_s:g}. Empty: the line's.",
+            exclusiveMinimum=0,
+            maximum=longest_search_s,
+        ),
+    }

@@ -6,6 +6,8 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from retune_airflow import params
 
+RETUNE = params.retune(longest_search_s=5760)
+
 
 def validated(declared, **given):
     merged = ParamsDict(dict(declared))
@@ -16,7 +18,7 @@ def validated(declared, **given):
 
 @pytest.mark.parametrize(
     "declared",
-    [params.FEEDBACK, params.DRIFT, params.RETUNE, params.PROMOTE],
+    [params.FEEDBACK, params.DRIFT, RETUNE, params.PROMOTE],
     ids=["feedback", "drift", "retune", "promote"],
 )
 def test_a_run_that_nobody_starts_needs_nothing(declared):
@@ -33,11 +35,12 @@ def test_a_rollback_without_a_reason_is_refused():
     [
         (params.FEEDBACK, {"as_of": "tomorrow"}),
         (params.FEEDBACK, {"reason": 7}),
-        (params.RETUNE, {"action": "explode"}),
-        (params.RETUNE, {"budget_s": 0}),
-        (params.RETUNE, {"budget_s": "60"}),
-        (params.RETUNE, {"configuration": '{"dim": 8}'}),
-        (params.RETUNE, {"family": ""}),
+        (RETUNE, {"action": "explode"}),
+        (RETUNE, {"budget_s": 0}),
+        (RETUNE, {"budget_s": 5761}),  # its workers would be killed in mid-trial
+        (RETUNE, {"budget_s": "60"}),
+        (RETUNE, {"configuration": '{"dim": 8}'}),
+        (RETUNE, {"family": ""}),
         (params.PROMOTE, {"plan_id": ""}),
         (params.ROLLBACK, {"reason": "no"}),
         (params.ROLLBACK, {"reason": "x" * 501}),
@@ -53,8 +56,8 @@ def test_what_cannot_be_is_refused(declared, given):
     ("declared", "given"),
     [
         (params.FEEDBACK, {"as_of": "2026-03-01T12:00:00+00:00", "reason": "replay"}),
-        (params.RETUNE, {"action": "refit", "family": "sasrec", "configuration": {"dim": 8}, "reason": "try"}),
-        (params.RETUNE, {"action": "retune", "budget_s": 60.5, "reason": "try"}),
+        (RETUNE, {"action": "refit", "family": "sasrec", "configuration": {"dim": 8}, "reason": "try"}),
+        (RETUNE, {"action": "retune", "budget_s": 60.5, "reason": "try"}),
         (params.ROLLBACK, {"reason": "worse than before", "to": "sasrec-1"}),
     ],
 )
@@ -63,7 +66,7 @@ def test_what_can_be_is_taken(declared, given):
 
 
 def test_every_parameter_explains_itself():
-    for declared in (params.FEEDBACK, params.DRIFT, params.RETUNE, params.PROMOTE, params.ROLLBACK):
+    for declared in (params.FEEDBACK, params.DRIFT, RETUNE, params.PROMOTE, params.ROLLBACK):
         for param in declared.values():
             assert param.schema["title"]
             assert param.description

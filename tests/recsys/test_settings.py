@@ -156,6 +156,16 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             "search: space.sasrec must belong to one of families ['markov'].",
         ),
         (
+            "timeout_minutes = 180",
+            "timeout_minutes = 120",
+            "search.budget_s: must be at most 5760, 0.8 of the 120 minutes of schedule.timeout_minutes, but is 7200.",
+        ),
+        (
+            'retune = "@weekly"',
+            'retune = "every full moon"',
+            "schedule.retune: must be a cron expression or a preset such as @daily, but is 'every full moon': ",
+        ),
+        (
             'families = ["markov", "sasrec"]',
             'families = ["markov", "sasrec", "sasrek"]',
             "search.families: must be among ['hybrid', 'markov', 'popularity', 'sasrec', 'two_tower'], but one is "
@@ -201,12 +211,19 @@ def test_a_missing_file_names_the_lines_beside_it(write, tmp_path):
     assert "['shop']" in str(error.value)
 
 
-def test_one_wrong_file_spoils_the_reading_of_a_folder(write, tmp_path):
+def test_of_a_folder_every_wrong_file_is_named_at_once(write, tmp_path):
     write(SHOP.read_text())
     assert [line.name for line in read_lines(tmp_path)] == ["shop"]
     write("", name="other")
-    with pytest.raises(LineError, match=r"other\.toml: name: must be given"):
+    write("name = ", name="third")
+    with pytest.raises(LineError, match=r"(?s)other\.toml: name: must be given.*third\.toml: must be TOML"):
         read_lines(tmp_path)
+
+
+@pytest.mark.parametrize("folder", [".", "nowhere"])
+def test_a_folder_without_lines_is_refused_by_name(tmp_path, folder):
+    with pytest.raises(LineError, match=re.escape(f"{tmp_path / folder}: must hold a file NAME.toml for each line")):
+        read_lines(tmp_path / folder)
 
 
 def test_places_come_from_the_environment_or_lie_under_var(monkeypatch, tmp_path):
