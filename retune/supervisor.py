@@ -23,7 +23,7 @@ from retune.airflow_client import AirflowClient, AirflowError
 from retune.airflow_home import LOGIN, AirflowHome, free_port
 from retune.component import Component
 from retune.guardian import end_marked, mark_of
-from retune.lease import Lease, Running, last_supervisor
+from retune.lease import Lease, last_supervisor
 from retune.vigil import Patience, Vigil
 
 log = logging.getLogger(__name__)
@@ -337,4 +337,4 @@ class Supervisor:
 
     def _write_down(self) -> None:
         assert self._lease is not None
-        self._lease.write(Running(pid=os.getpid(), url=self.url, components=self.pids, restarts=self.restarts))
+        self._lease.write(url=self.url, components=self.pids, restarts=self.restarts)

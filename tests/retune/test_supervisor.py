@@ -207,7 +207,7 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_one_can_begin(airflow, 
 
     second = subprocess.Popen(command, cwd=ROOT, env=environment())
     until(lambda: of(place["home"], "scheduler|"))
-    assert running(place["home"]).pid == second.pid
+    assert running(place["home"]).holder.pid == second.pid
     assert down(place["home"]) is True
     assert survivors(place["home"]) == []
     second.wait(timeout=5)
