@@ -13,6 +13,8 @@ from recsys.errors import RecsysError
 
 FINISHED = frozenset({"success", "failed"})
 
+_PAGE = 100  # entries that are asked for at once; Airflow gives no more
+
 
 class AirflowError(RecsysError):
     """Airflow refused a request, could not be reached, or did not finish in time."""
@@ -169,8 +171,8 @@ class AirflowClient:
         Raises:
             AirflowError: Airflow cannot be reached.
         """
-        found = self._ask("GET", "/dags", params={"limit": 100, "exclude_stale": True})
-        return {str(dag["dag_id"]): bool(dag["is_paused"]) for dag in found["dags"]}
+        found = self._all("/dags", "dags", order_by="dag_id", exclude_stale=True)
+        return {str(dag["dag_id"]): bool(dag["is_paused"]) for dag in found}
 
     def wait_for_dags(self, dag_ids: Iterable[str], *, within_s: float, every_s: float = 0.5) -> None:
         """Return once every one of `dag_ids` has been parsed.
@@ -192,8 +194,8 @@ class AirflowClient:
         Raises:
             AirflowError: Airflow cannot be reached.
         """
-        found = self._ask("GET", "/importErrors", params={"limit": 100})
-        return {str(error["filename"]): str(error["stack_trace"]) for error in found["import_errors"]}
+        found = self._all("/importErrors", "import_errors", order_by="id")
+        return {str(error["filename"]): str(error["stack_trace"]) for error in found}
 
     def unpause(self, dag_id: str, *, paused: bool = False) -> None:
         """Let runs of `dag_id` go ahead, or hold them.
@@ -209,16 +211,8 @@ class AirflowClient:
         Raises:
             AirflowError: there is no such run, or Airflow cannot be reached.
         """
-        tasks: list[TaskInstance] = []
-        while True:
-            page = self._ask(
-                "GET",
-                f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances",
-                params={"limit": 100, "offset": len(tasks), "order_by": "start_date"},
-            )
-            tasks += [_task(task) for task in page["task_instances"]]
-            if len(tasks) >= page["total_entries"] or not page["task_instances"]:
-                return tasks
+        found = self._all(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances", order_by="start_date")
+        return [_task(task) for task in found]
 
     def result(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, key: str = "return_value") -> Any:
         """Return what a task has handed on under `key`.
@@ -269,6 +263,15 @@ class AirflowClient:
             AirflowError: the API server does not answer.
         """
         _accepted(self._send("GET", "/execution/health", timeout=120.0))
+
+    def _all(self, path: str, key: str, **params: Any) -> list[Any]:
+        """Read every page of a listing."""
+        found: list[Any] = []
+        while True:
+            page = self._ask("GET", path, params={**params, "limit": _PAGE, "offset": len(found)})
+            found += page[key]
+            if len(found) >= page["total_entries"] or not page[key]:
+                return found
 
     def _ask(self, method: str, path: str, **request: Any) -> Any:
         """Send one request to the public interface, logged in."""

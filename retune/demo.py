@@ -61,7 +61,8 @@ def run(folder: Path, *, tell: Callable[[str], None]) -> dict[str, Any]:
     """Replay every step and write `report.html` and `summary.json` into `folder`.
 
     Args:
-        folder: Gets the store, the studies, Airflow's home and the report; what an earlier demo left there is removed.
+        folder: Gets the line, the store, the studies, Airflow's home and the report; what an earlier demo left there is
+            removed.
         tell: Called with one line of text for each thing that happens.
 
     Returns:
@@ -72,12 +73,7 @@ def run(folder: Path, *, tell: Callable[[str], None]) -> dict[str, Any]:
         RecsysError: A DAG run failed; the message names it.
     """
     began, started = time.monotonic(), datetime.now(UTC)
-    _clear(folder)
-    os.environ.update(  # for this process and for all that Airflow starts
-        RETUNE_STORE=(folder / "store").as_uri(),
-        RETUNE_STUDIES=str(folder / "studies.journal"),
-        RETUNE_LINES=str(_project() / "lines"),
-    )
+    os.environ.update(prepare(folder))  # for this process and for all that Airflow starts
     weeks = replay.weeks(folder.parent / "data")
     site = stages.site(LINE)
     tell(f"{len(weeks)} weeks of MovieLens are at hand; starting Airflow in {folder / 'airflow'}.")
@@ -94,6 +90,23 @@ def run(folder: Path, *, tell: Callable[[str], None]) -> dict[str, Any]:
                 tell(f"{_name(step)}: {sum(len(weeks[n].events) for n in step.weeks):,} events land.")
                 loop.play(site, step, weeks)
     return _write_down(site, folder, started=started, seconds=time.monotonic() - began, tell=tell)
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """Remove what an earlier demo left in `folder`, and put the demo's line there, beside which there is no other.
+
+    Returns:
+        The settings that say where things lie.
+    """
+    _clear(folder)
+    lines = folder / "lines"
+    lines.mkdir()
+    shutil.copy(_project() / "lines" / f"{LINE}.toml", lines)
+    return {
+        "RETUNE_STORE": (folder / "store").as_uri(),
+        "RETUNE_STUDIES": str(folder / "studies.journal"),
+        "RETUNE_LINES": str(lines),
+    }
 
 
 class _Narrator:
@@ -190,7 +203,7 @@ def _tracebacks(logs: Path) -> int:
 def _clear(folder: Path) -> None:
     """Remove what an earlier demo left in `folder`, and nothing else."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("store", "airflow"):
+    for name in ("store", "airflow", "lines"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for file in ("studies.journal", "report.html", "summary.json"):
         (folder / file).unlink(missing_ok=True)

@@ -64,7 +64,7 @@ def test_a_token_that_has_run_out_is_fetched_again(scripted):
         (201, {"access_token": "old"}),
         (401, {"detail": "expired"}),
         (201, {"access_token": "new"}),
-        (200, {"dags": [{"dag_id": "d", "is_paused": False}]}),
+        (200, {"dags": [{"dag_id": "d", "is_paused": False}], "total_entries": 1}),
     )
     assert client.dags() == {"d": False}
     assert server.asked[1] == ("/api/v2/dags", "Bearer old")
@@ -117,6 +117,19 @@ def test_tasks_are_read_page_by_page(scripted):
         (200, {"task_instances": tasks[2:], "total_entries": 3}),
     )
     assert [task.map_index for task in client.tasks("d", "r")] == [0, 1, 2]
+
+
+def test_dags_and_their_errors_are_read_page_by_page(scripted):
+    client, server = scripted(
+        (201, {"access_token": "t"}),
+        (200, {"dags": [{"dag_id": f"d{i}", "is_paused": True} for i in range(100)], "total_entries": 101}),
+        (200, {"dags": [{"dag_id": "d100", "is_paused": False}], "total_entries": 101}),
+        (200, {"import_errors": [{"filename": "a.py", "stack_trace": "slip"}], "total_entries": 2}),
+        (200, {"import_errors": [{"filename": "b.py", "stack_trace": "slop"}], "total_entries": 2}),
+    )
+    assert client.dags() == {f"d{i}": i < 100 for i in range(101)}
+    assert client.import_errors() == {"a.py": "slip", "b.py": "slop"}
+    assert server.answers == []
 
 
 def test_a_server_that_is_not_there_is_named():
