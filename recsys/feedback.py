@@ -6,16 +6,15 @@ events that the table has are left out by their ids.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys import landing, ledger, receipts, table
+from recsys import landing, ledger, parquet, receipts, table
 from recsys.columns import EVENT, TIME
 from recsys.engine import engine
 from recsys.errors import BadObject, NoFeedback, NotFound
@@ -29,7 +28,7 @@ SOURCE = "_source"
 """Column of staged and quarantined rows: the key of the object that brought the event."""
 
 MAX_BATCH_MIB = 1024
-"""Objects beyond this wait for the next batch, so that a batch fits into memory however much has landed."""
+"""Events beyond this, as they lie in memory, wait for the next batch, so that it fits however much has landed."""
 
 STAGE_DAYS = 7
 """Staged rows older than this belong to nobody."""
@@ -54,14 +53,19 @@ def pull(line: Line, store: Store, *, as_of: datetime) -> Batch:
     _sweep(store)
     objects: list[ObjectRef] = []
     refused: list[Refusal] = []
+    unpacked_bytes = 0
     with TemporaryDirectory(prefix="retune-") as folder:
-        for entry in _new(store):
+        for entry in receipts.unsettled(store, "landing/"):
             try:
                 try:
                     events = _read(line, store, entry)
                 except BadObject as error:
                     refused.append(_refuse(store, entry, error, folder, as_of))
                 else:
+                    unpacked_bytes += events.nbytes
+                    if objects and unpacked_bytes > MAX_BATCH_MIB * landing.MIB:
+                        log.info("%s and what follows it wait for the next batch", entry.key)
+                        break
                     pq.write_table(events, Path(folder, f"{len(objects)}.parquet"))
                     objects.append(receipts.ref(entry))
             except NotFound:
@@ -104,7 +108,7 @@ def commit(line: Line, store: Store, checked: CheckedBatch) -> TableVersion:
         store,
         batch.batch_id,
         landing.schema(line.feedback),
-        lambda: pq.read_table(BytesIO(store.get(checked.accepted_key).body)),
+        lambda: parquet.unpack(store.get(checked.accepted_key).body),
     )
     ledger.append(
         store,
@@ -143,17 +147,6 @@ def _sweep(store: Store) -> None:
     for entry in store.list("staging/"):
         if datetime.now(UTC) - entry.modified > timedelta(days=STAGE_DAYS):
             store.delete(entry.key)
-
-
-def _new(store: Store) -> Iterator[Entry]:
-    """List objects without a receipt by key, as many as make a batch."""
-    size_bytes = 0
-    for entry in receipts.unsettled(store, "landing/"):
-        size_bytes += entry.size_bytes
-        if size_bytes > max(MAX_BATCH_MIB * landing.MIB, entry.size_bytes):
-            log.info("%s and what follows it wait for the next batch", entry.key)
-            return
-        yield entry
 
 
 def _read(line: Line, store: Store, entry: Entry) -> pa.Table:

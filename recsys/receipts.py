@@ -6,14 +6,17 @@ A receipt is written last of all. Whatever dies before, the next run meets the s
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from recsys import ledger
 from recsys.errors import Conflict, NotFound
-from recsys.records import ObjectRef, Refusal, dump, load
+from recsys.records import ObjectRef, Refusal, dump, parse
 from recsys.store import Entry, Store
+
+_READERS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +62,25 @@ def unsettled(store: Store, prefix: str) -> list[Entry]:
 
 
 def receipt(store: Store, ref: ObjectRef) -> Receipt | None:
-    """Say what became of one version of a landed object; None while nothing is settled."""
+    """Say what became of one version of a landed object; None while nothing is settled.
+
+    Raises:
+        BadObject: The receipt cannot be read.
+    """
     try:
-        return load(Receipt, json.loads(store.get(_key(ref)).body))
+        return _read(store, _key(ref))
     except NotFound:
         return None
 
 
 def receipts(store: Store) -> tuple[Receipt, ...]:
-    """List what became of every landed object, in the order of their keys."""
-    found = [load(Receipt, json.loads(store.get(entry.key).body)) for entry in store.list("receipts/")]
+    """List what became of every landed object, in the order of their keys.
+
+    Raises:
+        BadObject: A receipt cannot be read.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:  # a receipt is small, so reading it is all waiting
+        found = list(pool.map(lambda entry: _read(store, entry.key), store.list("receipts/")))
     return tuple(sorted(found, key=lambda receipt: (receipt.object.key, receipt.as_of)))
 
 
@@ -113,6 +125,10 @@ def ref(entry: Entry) -> ObjectRef:
 def mark(ref: ObjectRef) -> str:
     """Give one version of one object a name of its own that can stand in a key."""
     return hashlib.sha256(f"{ref.key}|{ref.etag}".encode()).hexdigest()
+
+
+def _read(store: Store, key: str) -> Receipt:
+    return parse(Receipt, key, store.get(key).body)
 
 
 def _key(ref: ObjectRef) -> str:

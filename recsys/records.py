@@ -1,7 +1,7 @@
 """Define what stages hand to each other: frozen records that are JSON in the store and between tasks.
 
 Each record says what a stage decided or made and where in the line's part of the store the heavy things lie.
-`dump` and `load` are the only way in and out.
+`dump`, `load` and, for what lies in the store, `parse` are the only ways in and out.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.errors import BadObject
 
 Configuration = Mapping[str, int | float | str | bool]
 """A family's parameters by name, training parameters included."""
@@ -36,6 +38,32 @@ def load(kind: type[Record], data: Mapping[str, Any]) -> Record:
     """
     found: Record = TypeAdapter(kind).validate_python(dict(data))
     return found
+
+
+def parse(kind: type[Record], key: str, body: bytes) -> Record:
+    """Build a record of `kind` from the JSON that lies under `key`.
+
+    Raises:
+        BadObject: It is not such a record; the message names the key, and each field with its rule and what was found.
+
+    >>> parse(FileRef, "a.json", b'{"sha256": "5e"}')
+    Traceback (most recent call last):
+    recsys.errors.BadObject: a.json must hold a FileRef, but does not: size_bytes: Field required.
+    """
+    try:
+        found: Record = TypeAdapter(kind).validate_json(body)
+    except ValidationError as error:
+        reason = "; ".join(_explain(one) for one in error.errors(include_url=False))
+        message = f"{key} must hold a {kind.__name__}, but does not: {reason}."
+        raise BadObject(message, key=key, reason=reason) from error
+    return found
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """Say field, rule and finding of one of pydantic's errors."""
+    field = "".join(f"{part}: " for part in (".".join(str(part) for part in error["loc"]),) if part)
+    found = "" if error["type"] in ("missing", "json_invalid") else f", but is {error['input']!r:.80}"
+    return f"{field}{error['msg']}{found}"
 
 
 class Outcome(StrEnum):
@@ -134,7 +162,7 @@ class Span:
     ends: datetime
     events: int
     users: int
-    items: int
+    items: int  # known to the vocabulary or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

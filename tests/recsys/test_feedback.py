@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 from collections import Counter
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import feedback, landing, ledger, receipts, table
-from recsys.errors import NoFeedback, NotFound, StoreError
+from recsys.errors import BadObject, NoFeedback, NotFound, StoreError
 from recsys.records import CheckedBatch
 from recsys.settings import Line
 from recsys.store import open_store
@@ -98,6 +99,23 @@ def test_the_same_objects_make_the_same_batch_and_other_versions_another():
     assert feedback.pull(LINE, store, as_of=AS_OF).batch_id != first.batch_id
 
 
+def test_a_file_whose_name_is_not_utf_8_stops_no_other(files, tmp_path):
+    files.put("landing/a.jsonl", body(1))
+    (tmp_path / "shop" / "landing" / os.fsdecode(b"b\xff.jsonl")).write_bytes(body(2))
+    assert [ref.key for ref in feedback.pull(LINE, files, as_of=AS_OF).objects] == ["landing/a.jsonl"]
+
+
+def test_a_parquet_object_with_a_name_twice_is_refused_and_stops_no_other(store):
+    events = pa.table([pa.array(["e1"]), pa.array(["e2"])], names=["event_id", "event_id"])
+    sink = pa.BufferOutputStream()
+    pq.write_table(events, sink)
+    store.put("landing/a.parquet", bytes(sink.getvalue()))
+    store.put("landing/b.jsonl", body(1))
+    batch = feedback.pull(LINE, store, as_of=AS_OF)
+    assert [ref.key for ref in batch.objects] == ["landing/b.jsonl"]
+    assert [refusal.reasons for refusal in batch.refused] == [("no column may stand twice, but event_id does",)]
+
+
 def test_different_events_under_one_id_are_both_staged_for_the_checks_to_see():
     store = MemoryStore()
     store.put("landing/a.jsonl", body(1, user="u"))
@@ -176,12 +194,59 @@ def test_an_object_that_changes_while_it_is_pulled_waits_for_the_next_batch():
     assert receipts.receipts(store) == ()
 
 
-def test_more_than_a_batch_holds_waits_for_the_next(monkeypatch):
+def test_more_events_than_a_batch_holds_wait_for_the_next_however_small_they_are_packed(monkeypatch):
     store = MemoryStore()
-    for name in "abc":
-        store.put(f"landing/{name}.jsonl", body(ord(name)))
-    monkeypatch.setattr(feedback, "MAX_BATCH_MIB", 1.5 * len(body(97)) / landing.MIB)
-    assert [ref.key for ref in feedback.pull(LINE, store, as_of=AS_OF).objects] == ["landing/a.jsonl"]
+    for name in "abc":  # 100,000 events take 8 MB and more in memory, and as gzip a tenth of that
+        store.put(f"landing/{name}.jsonl.gz", gzip.compress(body(*range(100_000), user=name)))
+    sizes = [entry.size_bytes for entry in store.list("landing/")]
+    monkeypatch.setattr(feedback, "MAX_BATCH_MIB", 8)
+    assert sum(sizes) < 8 * landing.MIB
+    batch = feedback.pull(LINE, store, as_of=AS_OF)
+    assert [ref.key for ref in batch.objects] == ["landing/a.jsonl.gz"]  # one goes, whatever it takes
+    receipts.settle(store, batch.objects, "committed", as_of=AS_OF)
+    assert [ref.key for ref in feedback.pull(LINE, store, as_of=AS_OF).objects] == ["landing/b.jsonl.gz"]
+
+
+def test_an_unreadable_receipt_is_named():
+    store = MemoryStore()
+    store.put("landing/a.jsonl", body(1))
+    [ref] = feedback.pull(LINE, store, as_of=AS_OF).objects
+    receipts.settle(store, [ref], "committed", as_of=AS_OF)
+    [entry] = store.list("receipts/")
+    store.put(entry.key, b'{"outcome": 1}')
+    for read in (lambda: receipts.receipts(store), lambda: receipts.receipt(store, ref)):
+        with pytest.raises(BadObject, match=f"{entry.key} must hold a Receipt") as bad:
+            read()
+        assert bad.value.key == entry.key
+
+
+def test_a_corrected_object_is_taken_under_the_same_key_and_a_copy_under_another():
+    store = MemoryStore()
+    store.put("landing/a.jsonl", b"oops")
+    with pytest.raises(NoFeedback, match="1 went to quarantine"):
+        feedback.pull(LINE, store, as_of=AS_OF)
+    store.put("landing/a.jsonl", body(1))
+    batch = feedback.pull(LINE, store, as_of=AS_OF)
+    assert batch.rows == 1
+    receipts.settle(store, batch.objects, "refused", batch_id=batch.batch_id, as_of=AS_OF)
+    store.put("landing/a.jsonl", body(1))
+    with pytest.raises(NoFeedback, match="there is none"):
+        feedback.pull(LINE, store, as_of=AS_OF)
+    store.put("landing/again/a.jsonl", body(1))
+    again = feedback.pull(LINE, store, as_of=AS_OF)
+    assert [ref.key for ref in again.objects] == ["landing/again/a.jsonl"]
+
+
+def test_a_landed_object_may_go_once_it_has_its_receipt(files):
+    files.put("landing/a.jsonl", body(1))
+    take(files)
+    files.delete("landing/a.jsonl")
+    files.put("landing/b.jsonl", body(2))
+    assert take(files).rows == 2
+    assert [receipt.object.key for receipt in receipts.receipts(files)] == ["landing/a.jsonl", "landing/b.jsonl"]
+    files.put("landing/a.jsonl", body(1))  # the same bytes come back
+    with pytest.raises(NoFeedback):
+        feedback.pull(LINE, files, as_of=AS_OF)
 
 
 def test_what_dead_runs_left_on_the_stage_is_swept_after_a_week(files, tmp_path):
