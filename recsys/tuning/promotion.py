@@ -21,7 +21,7 @@ def entries(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) 
     if stage == "screen":
         return _screened(line, plan, search_space(line))
     rung: Stage = getattr(line.search, stage)
-    return _promoted(plan, stage, rung, contenders(plan, results, before=stage))
+    return _promoted(plan, stage, rung, contenders(plan, results, before=stage), search_space(line))
 
 
 def promoted(plan: Plan, ranked: Sequence[Standing], rung: Stage) -> list[Standing]:
@@ -81,7 +81,7 @@ def _start(line: Line, plan: Plan, searched: Space, number: int) -> dict[str, Va
     return searched.start(fresh[number - 1]) if number <= len(fresh) else {}
 
 
-def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing]) -> list[Entry]:
+def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing], searched: Space) -> list[Entry]:
     """What was promoted, with the first seed before any of it gets the second.
 
     What is only counted comes out the same with every seed, so it is tried once.
@@ -92,6 +92,7 @@ def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing]) -
             seed=seed,
             family=standing.family,
             configuration=standing.configuration,
+            parameters=searched.parameters(standing.family, standing.configuration),
             incumbent=is_incumbent(plan, standing),
         )
         for seed in range(plan.seed, plan.seed + rung.seeds)

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
+from recsys.models import FAMILIES
 from recsys.settings import Stage
-from recsys.tuning.promotion import contenders, promoted
+from recsys.tuning.promotion import contenders, entries, promoted
 from recsys.tuning.ranking import rank
 
 A, B, C, OWN = ({"epochs": 1, "x": x} for x in "abco")
@@ -33,3 +36,20 @@ def test_the_incumbent_is_promoted_before_the_best_challengers(a_plan, a_trial):
     plan = a_plan(family="f", configuration=OWN)
     ranked = rank([a_trial(0, A, 0.4), a_trial(1, B, 0.3), a_trial(2, C, 0.2), a_trial(3, OWN, 0.1)], "confirm")
     assert configurations(promoted(plan, ranked, Stage(trials=2))) == [OWN, A, B]
+
+
+def test_what_is_promoted_is_listed_with_the_parameters_that_a_sampler_would_have_chosen(a_line, a_plan, a_trial):
+    tower = {**FAMILIES["two_tower"].defaults, "epochs": 10, "dim": 32, "hidden": 64, "history_length": 20, "lr": 0.005}
+    screened = [replace(a_trial(0, tower, 0.3, stage="screen"), family="two_tower")]
+    own = a_trial(1, a_plan().configuration, 0.1, stage="screen")
+    screened.append(replace(own, family="popularity"))
+    popularity, listed = entries(a_line(), a_plan(), "refine", screened)
+    assert popularity.parameters is None  # it is not searched
+    assert listed.configuration == tower
+    assert listed.parameters == {
+        "family": "two_tower",
+        **{
+            f"two_tower.{name}": tower[name]
+            for name in ("epochs", "lr", "weight_decay", "dim", "hidden", "history_length", "dropout", "softmax")
+        },
+    }

@@ -79,7 +79,8 @@ def test_what_does_nothing_beside_the_other_values_is_not_searched_and_stays_at_
     assert all(100 <= trial.params["two_tower.negatives"] == found["negatives"] <= 200 for trial, found in sampled)
     assert {found["negatives"] for trial, found in drawn if "two_tower.negatives" not in trial.params} == {256}
     default = space.parameters("two_tower", FAMILIES["two_tower"].defaults)  # 256 lies outside, but does nothing here
-    assert default is not None and "two_tower.negatives" not in default
+    assert default is not None
+    assert "two_tower.negatives" not in default
     assert space.parameters("two_tower", {**FAMILIES["two_tower"].defaults, "softmax": "sampled"}) is None
     assert "two_tower.negatives" not in space.start("two_tower")
 
