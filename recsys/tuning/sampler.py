@@ -24,10 +24,11 @@ PRUNERS: Mapping[str, BasePruner] = MappingProxyType(
 def tpe(trials: Trials, plan: Plan, owner: Attempt, *, n_startup: int) -> BaseSampler:
     """Make the sampler of a worker's next trial.
 
-    Its seed follows from the plan, the worker and how many trials the worker has had, so a worker that starts again
-    goes on instead of drawing the same once more. It sees screening trials only: every screening trial has ended
-    before the first one of another fidelity is listed.
+    Its seed follows from the plan, the worker and how many trials the worker has had: the same plan gives the same
+    search, another plan of the same line begins elsewhere, and a worker that starts again goes on instead of drawing
+    the same once more. It sees screening trials only: every screening trial has ended before the first one of another
+    fidelity is listed.
     """
     had = sum(trial.user_attrs.get("owner", {}).get("map_index") == owner.map_index for trial in trials.all())
-    digest = hashlib.sha256(f"{plan.seed}/{owner.map_index}/{had}".encode()).digest()
+    digest = hashlib.sha256(f"{plan.plan_id}/{plan.seed}/{owner.map_index}/{had}".encode()).digest()
     return TPESampler(n_startup_trials=n_startup, seed=int.from_bytes(digest[:4], "big"))

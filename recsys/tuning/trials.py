@@ -137,11 +137,9 @@ class Trials:
         """
         waiting = self.of(stage, TrialState.WAITING)
         for frozen in sorted(waiting, key=lambda trial: (RESUMES not in trial.user_attrs, trial.number)):
-            if fits(frozen) and self._take(frozen):
+            if fits(frozen) and self._take(frozen, owner):
                 self._study.sampler, self._study.pruner = sampler(), pruner
-                trial = optuna.Trial(self._study, frozen._trial_id)
-                trial.set_user_attr("owner", asdict(owner))
-                return trial
+                return optuna.Trial(self._study, frozen._trial_id)
         return None
 
     def end(self, trial: optuna.Trial, state: TrialState, value: float | None, facts: Mapping[str, Any]) -> None:
@@ -189,11 +187,20 @@ class Trials:
         """Every trial that began and ended, in the order of its number."""
         return [result(t) for t in self.all() if t.state.is_finished() and NOT_BEGUN not in t.user_attrs]
 
-    def _take(self, frozen: FrozenTrial) -> bool:
+    def _take(self, frozen: FrozenTrial, owner: Attempt) -> bool:
+        """Make a waiting trial `owner`'s, unless somebody is faster.
+
+        Storages know no write of state and owner at once. So the wish is written first: a trial that runs without an
+        owner, because its worker died between the two, is found by who had wished for it.
+        """
         try:
-            return self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
-        except UpdateFinishedTrialError:  # somebody was faster, and has ended it already
+            self._storage.set_trial_user_attr(frozen._trial_id, _wish(owner), owner.attempt)
+            if not self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING):
+                return False
+            self._storage.set_trial_user_attr(frozen._trial_id, "owner", asdict(owner))
+        except UpdateFinishedTrialError:  # somebody has ended it already
             return False
+        return True
 
     def _take_back(self, left: Sequence[FrozenTrial], why: str) -> None:
         for trial in left:
@@ -235,8 +242,11 @@ def _facts(entry: Entry) -> dict[str, Any]:
 def _owned_before(trial: FrozenTrial, owner: Attempt) -> bool:
     """Whether an earlier attempt of the same task has the trial, or this one had before it was started over."""
     had = trial.user_attrs.get("owner")
-    return (
-        had is not None
-        and (had["run"], had["map_index"]) == (owner.run, owner.map_index)
-        and had["attempt"] <= owner.attempt
-    )
+    if had is None:
+        return trial.user_attrs.get(_wish(owner), owner.attempt + 1) <= owner.attempt  # type: ignore[no-any-return]
+    return (had["run"], had["map_index"]) == (owner.run, owner.map_index) and had["attempt"] <= owner.attempt
+
+
+def _wish(owner: Attempt) -> str:
+    """Name the attribute in which a task says that it wants a trial, beside those of other tasks that do."""
+    return f"wish/{owner.run}/{owner.map_index}"

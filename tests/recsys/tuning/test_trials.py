@@ -115,6 +115,46 @@ def test_another_task_or_another_stage_takes_nothing_away(plan, studies):
     assert states(trials) == ["RUNNING"]
 
 
+def test_a_trial_whose_sampler_failed_belongs_to_who_took_it(plan, studies):
+    trials = Trials.create(plan, studies)
+    trials.enter("screen", entries(1))
+    with pytest.raises(ZeroDivisionError):
+        trials.claim("screen", FIRST, sampler=lambda: 1 / 0, pruner=NopPruner(), fits=lambda _: True)
+    assert states(trials) == ["RUNNING"]
+    assert trials.supersede("screen", Attempt(run="monday", map_index=1, attempt=2)) == 0
+    assert trials.supersede("screen", SECOND) == 1
+    assert claim(trials, SECOND).user_attrs["configuration"] == {"x": 0}
+
+
+class DiesBeforeTheOwner:
+    """A storage whose worker dies when it would say whose the trial is that it has just begun."""
+
+    def __init__(self, storage):
+        self._storage = storage
+
+    def __getattr__(self, name):
+        return getattr(self._storage, name)
+
+    def set_trial_user_attr(self, trial_id, key, value):
+        if key == "owner":
+            raise KeyboardInterrupt
+        self._storage.set_trial_user_attr(trial_id, key, value)
+
+
+def test_a_worker_that_dies_between_beginning_a_trial_and_saying_so_has_it_taken_up_by_its_own_task(plan, studies):
+    trials = Trials.create(plan, studies)
+    trials.enter("screen", entries(2))
+    dying = Trials.load(plan, studies)
+    dying._storage = DiesBeforeTheOwner(dying._storage)
+    with pytest.raises(KeyboardInterrupt):
+        claim(dying, FIRST)
+    assert "owner" not in trials.all()[0].user_attrs
+    assert states(trials) == ["RUNNING", "WAITING"]
+    assert trials.supersede("screen", OTHER) == 0
+    assert trials.supersede("screen", SECOND) == 1
+    assert claim(trials, SECOND).user_attrs["resumes"] == 0
+
+
 def test_an_attempt_that_dies_while_taking_over_leaves_no_second_copy(plan, studies):
     trials = Trials.create(plan, studies)
     trials.enter("screen", entries(1))
@@ -202,8 +242,9 @@ def test_a_study_that_was_never_opened_is_refused(plan, studies):
         Trials.load(plan, studies)
 
 
-def test_a_worker_that_starts_again_does_not_draw_the_same_once_more(plan, tmp_path):
-    def draw(studies, owners):
+def test_a_worker_that_starts_again_does_not_draw_the_same_once_more(a_plan, tmp_path):
+    def draw(studies, owners, plan_id="r20260126-00000000"):
+        plan = a_plan(plan_id=plan_id)
         trials = Trials.create(plan, studies)
         trials.enter("screen", [Entry(name=f"screen-{n}", seed=0) for n in range(len(owners))])
         drawn = []
@@ -223,6 +264,8 @@ def test_a_worker_that_starts_again_does_not_draw_the_same_once_more(plan, tmp_p
     assert len(set(steady)) == 6
     assert draw(str(tmp_path / "b"), [FIRST] * 3 + [SECOND] * 3) == steady
     assert draw(str(tmp_path / "c"), [FIRST] * 3 + [OTHER] * 3)[:4] != steady[:4]
+    another = draw(str(tmp_path / "d"), [FIRST] * 6, "r20260202-00000000")
+    assert set(another).isdisjoint(steady)  # although the line, and with it the seed, is the same
 
 
 def test_optunas_lines_go_where_ours_go(plan, tmp_path, caplog, capfd):
