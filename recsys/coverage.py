@@ -18,7 +18,8 @@ def measure(con: duckdb.DuckDBPyConnection, bounds: Boundaries, feedback: Feedba
     `seen` says how many of its values lie within the range that was met before.
 
     Args:
-        con: Holds the table `positives` that `recsys.split.cut` made.
+        con: Holds the table `positives` that `recsys.split.cut` made. Names that are made here begin with an underscore
+            beside the line's own, as no column of a line does.
         bounds: Where event time is cut.
         feedback: Names the contexts.
 
@@ -35,7 +36,7 @@ def measure(con: duckdb.DuckDBPyConnection, bounds: Boundaries, feedback: Feedba
             ranged = name in contexts and contexts[name].type == "number"
             columns[name] = _compare(con, name, begin, end, _SEEN_IN_RANGE if ranged else _SEEN_BEFORE)
         events = con.execute(
-            "select count(*) from positives where time >= $begin and time < $end", {"begin": begin, "end": end}
+            "select count(*) from positives where _time >= $begin and _time < $end", {"begin": begin, "end": end}
         ).fetchall()[0][0]
         splits.append({"part": part, "begins": moment(begin).isoformat(), "events": events, "columns": columns})
     return {"splits": splits}
@@ -51,22 +52,22 @@ def page(report: Mapping[str, Any], *, title: str) -> str:
     return _PAGE.format(title=escape(title), tables="\n".join(_tables(report)))
 
 
-_SEEN_BEFORE = "value in (select value from left_side)"
-_SEEN_IN_RANGE = "value between (select min(value) from left_side) and (select max(value) from left_side)"
+_SEEN_BEFORE = "_value in (select _value from left_side)"
+_SEEN_IN_RANGE = "_value between (select min(_value) from left_side) and (select max(_value) from left_side)"
 
 
 def _compare(con: duckdb.DuckDBPyConnection, column: str, begin: int, end: int, seen: str) -> dict[str, Any]:
     positives = con.table("positives").filter(f'"{column}" is not null')
-    positives.filter(f"time < {begin}").project(f'"{column}" as value').distinct().create_view("left_side")
-    positives.filter(f"time >= {begin} and time < {end}").aggregate(
-        f'"{column}" as value, count(*) as events', f'"{column}"'
+    positives.filter(f"_time < {begin}").project(f'"{column}" as _value').distinct().create_view("left_side")
+    positives.filter(f"_time >= {begin} and _time < {end}").aggregate(
+        f'"{column}" as _value, count(*) as _events', f'"{column}"'
     ).create_view("right_side")
-    con.table("right_side").project(f"value, events, coalesce({seen}, false) as seen").create_view("judged")
+    con.table("right_side").project(f"_value, _events, coalesce({seen}, false) as _seen").create_view("judged")
     before, after, known, events, known_events, vanished = con.sql(
         """
-        select (select count(*) from left_side), count(*), count(*) filter (seen),
-               coalesce(sum(events), 0)::bigint, coalesce(sum(events) filter (seen), 0)::bigint,
-               (select count(*) from left_side where value not in (select value from right_side))
+        select (select count(*) from left_side), count(*), count(*) filter (_seen),
+               coalesce(sum(_events), 0)::bigint, coalesce(sum(_events) filter (_seen), 0)::bigint,
+               (select count(*) from left_side where _value not in (select _value from right_side))
         from judged
         """
     ).fetchall()[0]

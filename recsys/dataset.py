@@ -9,20 +9,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys import coverage as coverages
-from recsys import ledger, parts, table
+from recsys import ledger, parquet, parts, table
 from recsys.columns import EVENT, ITEM
 from recsys.engine import engine
 from recsys.errors import Conflict, NoFeedback, NotFound
 from recsys.fingerprint import fingerprint
-from recsys.records import Dataset, Span, TableVersion, dump
-from recsys.records import load as load_record
+from recsys.records import Dataset, TableVersion, dump, parse
 from recsys.sequences import Cases, Sequences
 from recsys.settings import Line
-from recsys.split import Parts, cut, microseconds, moment
+from recsys.split import Parts, cut, microseconds
 from recsys.store import Store
 
 FORMAT = 1
@@ -80,7 +78,7 @@ def freeze(line: Line, store: Store, version: TableVersion) -> Dataset:
         raise NoFeedback("There must be a feedback table to freeze, but nothing has been committed yet.")
     with engine() as con:
         pieces = cut(con, events, line.feedback, line.split)
-        content = fingerprint(con.table("positives").order(f"time, {EVENT}").to_arrow_reader(1 << 16))
+        content = fingerprint(con.table("positives").order(f"_time, {EVENT}").to_arrow_reader(1 << 16))
         report = coverages.measure(con, pieces.boundaries, line.feedback)
     dataset_id = _identify(line, pieces, content)
     try:
@@ -116,6 +114,7 @@ def dataset(store: Store, dataset_id: str | None = None) -> Dataset:
 
     Raises:
         NoFeedback: There is none.
+        BadObject: Its record cannot be read.
     """
     try:
         return _record(store, LATEST if dataset_id is None else parts.key(dataset_id, "dataset.json"))
@@ -195,15 +194,15 @@ def _write(
     store: Store, dataset_id: str, line: Line, version: TableVersion, pieces: Parts, report: dict[str, Any]
 ) -> Dataset:
     bodies = {
-        "train.parquet": _parquet(pieces.train),
-        "windows.parquet": _parquet(pieces.windows),
-        "vocabulary.parquet": _parquet(pieces.vocabulary),
-        "holdout/holdout.parquet": _parquet(pieces.holdout),
-        "holdout/newest.parquet": _parquet(pieces.newest),
+        "train.parquet": parquet.pack(pieces.train),
+        "windows.parquet": parquet.pack(pieces.windows),
+        "vocabulary.parquet": parquet.pack(pieces.vocabulary),
+        f"{parts.LOCKED}holdout.parquet": parquet.pack(pieces.holdout),
+        f"{parts.LOCKED}newest.parquet": parquet.pack(pieces.newest),
         "coverage.json": json.dumps(report, indent=1).encode(),
         "coverage.html": coverages.page(report, title=f"{line.name}, dataset {dataset_id}").encode(),
     }
-    train, *windows, holdout = _spans(pieces)
+    train, *windows, holdout = pieces.spans
     frozen = Dataset(
         dataset_id=dataset_id,
         table_version=version.version,
@@ -223,28 +222,6 @@ def _write(
     return frozen
 
 
-def _spans(pieces: Parts) -> list[Span]:
-    """Count what lies in each part."""
-    times, users, items = (
-        np.concatenate([table[name].to_numpy() for table in (pieces.train, pieces.windows, pieces.holdout)])
-        for name in ("time", "user", "item")
-    )
-    spans = []
-    for name, (begin, end) in pieces.boundaries.parts.items():
-        inside = (begin <= times) & (times < end)
-        spans.append(
-            Span(
-                name=name,
-                begins=moment(begin),
-                ends=moment(end),
-                events=int(inside.sum()),
-                users=len(np.unique(users[inside])),
-                items=len(np.unique(items[inside])),
-            )
-        )
-    return spans
-
-
 def _keep(store: Store, key: str, body: bytes) -> str:
     """Write a file unless an earlier or simultaneous run has; give the SHA-256 of what lies there now."""
     try:
@@ -260,7 +237,7 @@ def _point(store: Store, frozen: Dataset) -> None:
     while True:
         try:
             newest = store.get(LATEST)
-            if load_record(Dataset, json.loads(newest.body)).table_version > frozen.table_version:
+            if parse(Dataset, LATEST, newest.body).table_version > frozen.table_version:
                 return
             store.replace(LATEST, body, etag=newest.etag)
         except NotFound:
@@ -274,10 +251,4 @@ def _point(store: Store, frozen: Dataset) -> None:
 
 
 def _record(store: Store, key: str) -> Dataset:
-    return load_record(Dataset, json.loads(store.get(key).body))
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue())
+    return parse(Dataset, key, store.get(key).body)

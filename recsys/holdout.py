@@ -29,8 +29,8 @@ def load_holdout(store: Store, dataset: Dataset, *, by: str, why: str) -> Cases:
         NotFound: A file of the dataset is gone.
         BadObject: A file is not the one that was frozen.
     """
-    tables = [parts.read(store, dataset, f"{name}.parquet") for name in ("train", "windows", "holdout/holdout")]
-    everything = parts.join(tables, n_items=dataset.n_items)
+    before = [parts.read(store, dataset, f"{name}.parquet") for name in ("train", "windows")]
+    everything = parts.join([*before, _unlock(store, dataset, "holdout.parquet")], n_items=dataset.n_items)
     ledger.append(
         store,
         ledger.Entry(
@@ -54,4 +54,9 @@ def window_events(store: Store, dataset: Dataset) -> pa.Table:
         NotFound: The file is gone.
         BadObject: It is not the one that was frozen.
     """
-    return parts.read(store, dataset, "holdout/newest.parquet")
+    return _unlock(store, dataset, "newest.parquet")
+
+
+def _unlock(store: Store, dataset: Dataset, file: str) -> pa.Table:
+    name = parts.LOCKED + file
+    return parts.verify(dataset, name, store.get(parts.key(dataset.dataset_id, name)).body)

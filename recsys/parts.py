@@ -5,12 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from recsys import parquet
 from recsys.errors import BadObject
 from recsys.records import Dataset
 from recsys.sequences import Cases, Sequences
 from recsys.store import Store
+
+LOCKED = "holdout/"
+"""Where in a dataset the files lie that no search may read."""
 
 
 def key(dataset_id: str, name: str) -> str:
@@ -19,19 +22,29 @@ def key(dataset_id: str, name: str) -> str:
 
 
 def read(store: Store, dataset: Dataset, name: str) -> pa.Table:
-    """Read one Parquet file of `dataset`.
+    """Read one Parquet file of `dataset` that a search may see.
 
     Raises:
+        ValueError: It belongs to the locked holdout, which `recsys.holdout` reads.
         NotFound: It is gone.
         BadObject: It is not the file that was frozen.
     """
-    at = key(dataset.dataset_id, name)
-    body = store.get(at).body
+    if name.startswith(LOCKED):
+        raise ValueError(f"name must not lie under {LOCKED}, which is locked, but got {name!r}.")
+    return verify(dataset, name, store.get(key(dataset.dataset_id, name)).body)
+
+
+def verify(dataset: Dataset, name: str, body: bytes) -> pa.Table:
+    """Give the table in `body`, if these are the bytes of the file that was frozen.
+
+    Raises:
+        BadObject: They are not.
+    """
     found = hashlib.sha256(body).hexdigest()
     if found != dataset.files[name]:
-        reason = f"its SHA-256 must be {dataset.files[name]}, but is {found}"
+        at, reason = key(dataset.dataset_id, name), f"its SHA-256 must be {dataset.files[name]}, but is {found}"
         raise BadObject(f"{at} is not the file that was frozen: {reason}.", key=at, reason=reason)
-    return pq.read_table(pa.BufferReader(body))
+    return parquet.unpack(body)
 
 
 def join(tables: Sequence[pa.Table], *, n_items: int) -> Sequences:

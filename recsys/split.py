@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 
 from recsys.columns import EVENT, ITEM, TIME, USER
 from recsys.errors import NoFeedback
+from recsys.records import Span
 from recsys.settings import Feedback, Split
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,6 +50,7 @@ class Parts:
     """
 
     boundaries: Boundaries
+    spans: tuple[Span, ...]  # what lies in each part, oldest first
     train: pa.Table
     windows: pa.Table  # all validation windows
     holdout: pa.Table
@@ -61,7 +63,8 @@ class Parts:
 def cut(con: duckdb.DuckDBPyConnection, events: ds.Dataset | pa.Table, feedback: Feedback, split: Split) -> Parts:
     """Cut the positives of `events` into train, validation windows and holdout.
 
-    The table `positives` stays in `con`: event, user, item, `time` in microseconds, and the line's contexts.
+    The table `positives` stays in `con`: event, user, item, `_time` in microseconds, and the line's contexts. Names
+    that are made here begin with an underscore wherever the line's own stand beside them, as no column of a line does.
 
     Args:
         con: What `recsys.engine` opened.
@@ -78,10 +81,11 @@ def cut(con: duckdb.DuckDBPyConnection, events: ds.Dataset | pa.Table, feedback:
     _number(con, bounds, split)
     parts = Parts(
         boundaries=bounds,
+        spans=tuple(_span(con, name, begin, end) for name, (begin, end) in bounds.parts.items()),
         train=_interactions(con, bounds.train, bounds.windows[0]),
         windows=_interactions(con, bounds.windows[0], bounds.holdout),
         holdout=_interactions(con, bounds.holdout, bounds.end),
-        vocabulary=con.table("vocabulary").order("item").project(f"{ITEM}, known_at, events, head").to_arrow_table(),
+        vocabulary=con.table("vocabulary").order("_item").project(f"{ITEM}, known_at, events, head").to_arrow_table(),
         newest=con.table("events")
         .filter(f"{TIME} >= make_timestamptz({bounds.newest})")
         .order(f"{TIME}, {EVENT}")
@@ -110,7 +114,7 @@ def _select_positives(con: duckdb.DuckDBPyConnection, feedback: Feedback, bounds
     positive = feedback.positive
     con.table("events").filter(f'"{positive.column}" >= {positive.at_least}' if positive else "true").filter(
         f"{TIME} >= make_timestamptz({bounds.train})"
-    ).project(", ".join([EVENT, USER, ITEM, f"epoch_us({TIME}) as time", *contexts])).create("positives")
+    ).project(", ".join([EVENT, USER, ITEM, f"epoch_us({TIME}) as _time", *contexts])).create("positives")
 
 
 def _boundaries(con: duckdb.DuckDBPyConnection, split: Split) -> Boundaries:
@@ -130,26 +134,26 @@ def _number(con: duckdb.DuckDBPyConnection, bounds: Boundaries, split: Split) ->
         """
         create table users as
         with first as (
-            select user_id, time, event_id from positives
-            qualify row_number() over (partition by user_id order by time, event_id) = 1
+            select user_id, _time, event_id from positives
+            qualify row_number() over (partition by user_id order by _time, event_id) = 1
         )
-        select user_id, row_number() over (order by time, event_id) - 1 as "user" from first
+        select user_id, row_number() over (order by _time, event_id) - 1 as _user from first
         """
     )
     con.execute(
         """
         create table vocabulary as
         with before as (
-            select item_id, time, event_id,
-                   row_number() over (partition by item_id order by time, event_id) as nth,
-                   count(*) over (partition by item_id) as events
-            from positives where time < $holdout
+            select item_id, _time, event_id,
+                   row_number() over (partition by item_id order by _time, event_id) as _nth,
+                   count(*) over (partition by item_id) as _events
+            from positives where _time < $holdout
         ), known as (
-            select item_id, time, event_id, events, row_number() over (order by time, event_id) as item
-            from before where nth = $min_item_events
+            select item_id, _time, event_id, _events, row_number() over (order by _time, event_id) as _item
+            from before where _nth = $min_item_events
         )
-        select item_id, item, make_timestamptz(time) as known_at, events,
-               row_number() over (order by events desc, item) <= ceil($head_share * count(*) over ()) as head
+        select item_id, _item, make_timestamptz(_time) as known_at, _events as events,
+               row_number() over (order by _events desc, _item) <= ceil($head_share * count(*) over ()) as head
         from known
         """,
         {"holdout": bounds.holdout, "min_item_events": split.min_item_events, "head_share": split.head_share},
@@ -159,13 +163,25 @@ def _number(con: duckdb.DuckDBPyConnection, bounds: Boundaries, split: Split) ->
 def _interactions(con: duckdb.DuckDBPyConnection, begin: int, end: int) -> pa.Table:
     return con.sql(
         """
-        select "user"::integer as "user", coalesce(item, 0)::integer as item, time
+        select _user::integer as "user", coalesce(_item, 0)::integer as item, _time as time
         from positives join users using (user_id) left join vocabulary using (item_id)
-        where time >= $begin and time < $end
-        order by "user", time, event_id
+        where _time >= $begin and _time < $end
+        order by _user, _time, event_id
         """,
         params={"begin": begin, "end": end},
     ).to_arrow_table()
+
+
+def _span(con: duckdb.DuckDBPyConnection, name: str, begin: int, end: int) -> Span:
+    """Count what lies in a part: every item, whether the vocabulary has it or not."""
+    events, users, items = con.execute(
+        """
+        select count(*), count(distinct user_id), count(distinct item_id)
+        from positives where _time >= $begin and _time < $end
+        """,
+        {"begin": begin, "end": end},
+    ).fetchall()[0]
+    return Span(name=name, begins=moment(begin), ends=moment(end), events=events, users=users, items=items)
 
 
 def _check_enough(parts: Parts, split: Split) -> None:
@@ -176,12 +192,11 @@ def _check_enough(parts: Parts, split: Split) -> None:
         )
     if not len(parts.vocabulary):
         raise NoFeedback(f"No item has split.min_item_events = {split.min_item_events} positive events.")
-    times = pa.chunked_array([*parts.windows["time"].chunks, *parts.holdout["time"].chunks], pa.int64()).to_numpy()
-    for name, (begin, end) in list(parts.boundaries.parts.items())[1:]:
-        if not ((begin <= times) & (times < end)).any():
+    for span in parts.spans[1:]:
+        if not span.events:
             raise NoFeedback(
-                f"The {name} must hold a positive event, but there is none from {moment(begin):%Y-%m-%d %H:%M} "
-                f"to {moment(end):%Y-%m-%d %H:%M}."
+                f"The {span.name} must hold a positive event, but there is none from {span.begins:%Y-%m-%d %H:%M} "
+                f"to {span.ends:%Y-%m-%d %H:%M}."
             )
 
 

@@ -20,7 +20,7 @@ POSITIVES = pa.table(  # a day of each part per row
     {
         "user_id": ["u1", "u2", "u1", "u3", "u1", "u4"],
         "item_id": ["x", "y", "x", "x", "z", "z"],
-        "time": [0, 5, 10, 11, 20, 39],
+        "_time": [0, 5, 10, 11, 20, 39],
         "device": ["phone", "desktop", "phone", None, None, "fridge"],
         "price": [1.0, 3.0, 2.0, 4.0, 3.5, 9.0],
     }

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from recsys import dataset, feedback, ledger, synthetic
+from recsys import dataset, feedback, ledger, parts, synthetic
 from recsys.errors import BadObject, NoFeedback, NotFound
 from recsys.holdout import load_holdout, window_events
 from recsys.records import CheckedBatch, dump, load
@@ -55,7 +55,11 @@ def test_the_record_counts_what_the_parts_hold(line, store, version):
         assert earlier.ends == later.begins
     for span in spans:
         inside = events[(events["timestamp"] >= span.begins) & (events["timestamp"] < span.ends)]
-        assert (span.events, span.users) == (len(inside), inside["user_id"].nunique())
+        assert (span.events, span.users, span.items) == (
+            len(inside),
+            inside["user_id"].nunique(),
+            inside["item_id"].nunique(),
+        )
     before = events[events["timestamp"] < frozen.holdout.begins]
     assert frozen.n_users == before["user_id"].nunique()
     assert frozen.n_items == before["item_id"].nunique()
@@ -89,6 +93,24 @@ def test_a_search_does_not_touch_the_files_of_the_holdout(line, store, version):
     dataset.load(store, frozen)
     with pytest.raises(NotFound):
         load_holdout(store, frozen, by="operator", why="to see")
+
+
+@pytest.mark.parametrize("name", ["holdout/holdout.parquet", "holdout/newest.parquet"])
+def test_what_reads_the_rest_of_a_dataset_does_not_read_its_holdout(line, store, version, name):
+    frozen = dataset.freeze(line, store, version)
+    assert name in frozen.files
+    with pytest.raises(ValueError, match="locked"):
+        parts.read(store, frozen, name)
+
+
+def test_an_unreadable_record_is_named(line, store, version):
+    frozen = dataset.freeze(line, store, version)
+    key = f"datasets/{frozen.dataset_id}/dataset.json"
+    for body in (b"oops", b"[]", b"\xff", b'{"dataset_id": 1}'):
+        store.put(key, body)
+        with pytest.raises(BadObject, match=f"{key} must hold a Dataset, but does not: ") as bad:
+            dataset.dataset(store, frozen.dataset_id)
+        assert bad.value.key == key
 
 
 def test_the_same_content_is_the_same_dataset_and_is_counted(line, store, version):

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from recsys import coverage
 from recsys.engine import engine
 from recsys.errors import NoFeedback
 from recsys.settings import Feedback, Split
@@ -111,6 +112,42 @@ def test_training_may_reach_back_only_so_far():
 def test_the_head_is_the_most_popular_share_of_items_earlier_ones_first(share, head):
     found = pieces(split=SPLIT.model_copy(update={"head_share": share})).vocabulary
     assert [row["item_id"] for row in found.to_pylist() if row["head"]] == head
+
+
+NAMES = ["item", "user", "time", "events", "head", "known_at", "nth", "value", "seen", "positives", "order", "select"]
+
+
+def test_a_context_may_have_any_name():
+    plain, hostile = (STORY.drop_columns(["value"]) for _ in range(2))
+    contexts = [pa.array([f"{n}-{row % 2}" for row in range(len(STORY))]) for n in range(len(NAMES))]
+    for n, (name, values) in enumerate(zip(NAMES, contexts, strict=True)):
+        plain, hostile = plain.append_column(f"plain{n}", values), hostile.append_column(name, values)
+    found = []
+    for names, story in (([f"plain{n}" for n in range(len(NAMES))], plain), (NAMES, hostile)):
+        columns = {name: {"role": "context", "type": "category"} for name in names}
+        feedback = Feedback.model_validate({"columns": columns})
+        with engine() as con:
+            parts = cut(con, story, feedback, SPLIT)
+            report = coverage.measure(con, parts.boundaries, feedback)
+        found.append((parts, [list(split["columns"].values()) for split in report["splits"]]))
+    (one, covered), (two, covered_too) = found
+    for part in ("train", "windows", "holdout", "vocabulary"):
+        assert getattr(one, part).equals(getattr(two, part))
+    assert one.spans == two.spans
+    assert covered == covered_too
+    assert all(
+        context["before"] == context["after"] + context["vanished"] == 2 for split in covered for context in split[2:]
+    )
+
+
+def test_a_span_counts_every_item_known_or_not_and_no_other():
+    found = pieces(split=SPLIT.model_copy(update={"min_item_events": 2}))
+    assert [(span.name, span.events, span.users, span.items) for span in found.spans] == [
+        ("train", 3, 2, 2),  # x, y; u1, u2
+        ("window-1", 1, 1, 1),  # z, which is not known yet
+        ("window-2", 2, 2, 2),  # x, z
+        ("holdout", 3, 3, 2),  # "new", which never gets known, and x twice
+    ]
 
 
 def test_events_at_the_same_moment_are_ordered_by_their_ids():
