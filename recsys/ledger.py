@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -90,22 +90,52 @@ def append(store: Store, entry: Entry) -> str:
     return entry.key
 
 
-def read(store: Store, *, since: datetime | None = None, what: str | None = None) -> list[Entry]:
-    """Give all entries from `since` on, or those of one kind of decision, oldest first.
+def read(
+    store: Store, *, since: datetime | None = None, what: str | None = None, limit: int | None = None
+) -> list[Entry]:
+    """Give the entries of a line, oldest first; only those that are given are fetched.
+
+    Args:
+        store: The line's part of the store.
+        since: Leaves out earlier ones.
+        what: Leaves out other kinds of decisions.
+        limit: How many to give at most, the newest; None: all.
+
+    Raises:
+        ValueError: `limit` is not positive.
+        BadObject: One of them cannot be read.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be positive but is {limit}.")
+    begin = since.astimezone(UTC).strftime(_TIME) if since else ""
+    keys = [
+        key
+        for decision, key in _decisions(store).items()
+        if key.removeprefix(_FOLDER) >= begin and decision.startswith(f"{_slug(what)}-" if what else "")
+    ]
+    return _fetch(store, keys if limit is None else keys[-limit:])
+
+
+def latest(store: Store) -> list[Entry]:
+    """Give the newest entry of each kind of decision, oldest first; no other is fetched.
 
     Raises:
         BadObject: One of them cannot be read.
     """
-    begin = since.astimezone(UTC).strftime(_TIME) if since else ""
-    earliest: dict[str, str] = {}  # decision to key
+    newest = {decision.partition("-")[0]: key for decision, key in _decisions(store).items()}
+    return _fetch(store, sorted(newest.values()))
+
+
+def _decisions(store: Store) -> dict[str, str]:
+    """Find the key of each decision, by its kind and id, in the order of time; of several, the earliest."""
+    earliest: dict[str, str] = {}
     for found in store.list(_FOLDER):
         _, _, decision = found.key.partition("-")
         earliest.setdefault(decision, found.key)
-    keys = [
-        key
-        for decision, key in earliest.items()
-        if key.removeprefix(_FOLDER) >= begin and decision.startswith(f"{_slug(what)}-" if what else "")
-    ]
+    return earliest
+
+
+def _fetch(store: Store, keys: Sequence[str]) -> list[Entry]:
     with ThreadPoolExecutor(_READERS) as pool:  # an entry is small, so reading it is all waiting
         return list(pool.map(lambda key: _read(store, key), keys))
 

@@ -51,6 +51,31 @@ def test_one_kind_of_decision_can_be_read_alone():
     assert ledger.read(store, what="rolled") == []
 
 
+def test_only_what_is_asked_for_is_fetched():
+    store = MemoryStore()
+    kinds = ["judged", "decided", "judged", "decided", "rolled back"]
+    entries = [
+        replace(RELEASED, what=what, at=NOON + timedelta(hours=hour), id=f"r-{hour}") for hour, what in enumerate(kinds)
+    ]
+    store.put(entries[0].key, b"whoever reads this stops")
+    store.put(entries[1].key, b"and this")
+    for entry in entries[2:]:
+        ledger.append(store, entry)
+    assert ledger.read(store, limit=3) == entries[2:]
+    assert ledger.read(store, limit=2) == entries[3:]
+    assert ledger.read(store, what="judged", limit=1) == [entries[2]]
+    assert ledger.latest(store) == entries[2:]
+    with pytest.raises(BadObject):
+        ledger.read(store, limit=4)
+    with pytest.raises(ValueError, match="limit must be positive but is 0"):
+        ledger.read(store, limit=0)
+
+
+def test_an_empty_ledger_has_no_newest_entry(store):
+    assert ledger.latest(store) == []
+    assert ledger.read(store, limit=1) == []
+
+
 def test_a_decision_written_twice_is_one_entry_as_first_written(store):
     again = replace(RELEASED, why="the same decision in other words")
     later = replace(again, at=NOON + timedelta(hours=1))
