@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 held by the gate or refused by the contract, 2 error.
 import json
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from recsys.errors import Held, NoFeedback, RecsysError, RefusedBatch
+from recsys.errors import Held, LineError, NoFeedback, RecsysError, RefusedBatch
 from recsys.records import Action, dump
 from retune import stages
 
@@ -30,10 +31,12 @@ app = typer.Typer(
     rich_markup_mode=None,  # errors as plain lines, which logs and scripts can read
 )
 
+_JSON = "--json"
+
 LineName = Annotated[
     str | None, typer.Argument(help="The line; may be left out where there is only one.", metavar="LINE")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+AsJson = Annotated[bool, typer.Option(_JSON, help="Print JSON instead of text, also when it is refused or fails.")]
 AsOf = Annotated[
     datetime | None,
     typer.Option(help="The moment to act for, in UTC; now if left out. Freshness counts from it.", metavar="TIME"),
@@ -47,13 +50,15 @@ def main() -> None:
     logging.basicConfig(level=os.environ.get("RETUNE_LOG", "WARNING"), format="%(asctime)s %(name)s %(message)s")
     try:
         app()
-    except (Held, RefusedBatch) as outcome:
-        _fail(outcome, HELD)
+    except Held as held:
+        _fail("held", held, HELD)
+    except RefusedBatch as refused:
+        _fail("refused", refused, HELD)
     except (RecsysError, ValueError) as error:
-        _fail(error, ERROR)
-    except Exception:
+        _fail("error", error, ERROR)
+    except Exception as error:
         logging.getLogger(__name__).exception("retune stopped on an error that it does not know")
-        sys.exit(ERROR)
+        _fail("error", error, ERROR)
 
 
 @app.command()
@@ -139,7 +144,7 @@ def search(
     from retune import search as run
 
     if action is not None and not reason:
-        raise typer.BadParameter("overriding the decision needs --reason", param_hint="--action")
+        raise ValueError("--action overrides the decision and therefore needs --reason.")
     asked_for = _json_object(configuration, "--configuration")
     site = _site(line)
     verdict = stages.judge(site, stages.newest_dataset(site, dataset))
@@ -152,7 +157,7 @@ def search(
         family=family,
         configuration=asked_for,
         budget_s=budget_s,
-        nonce=_moment(None).isoformat() if action is not None else "",
+        nonce=secrets.token_hex(8),  # what a person asks for is a new decision, whatever was decided on the same data
     )
     if plan.action is Action.NOTHING:
         _show(as_json, {"outcome": "nothing to do", "plan": dump(plan)}, plan.because)
@@ -216,17 +221,19 @@ def rollback(
 
 @app.command()
 def status(line: LineName = None, *, as_json: AsJson = False) -> None:
-    """Say what is in production and what the loop last did."""
+    """Say what is in production and what the loop last did, of every line if none is named.
+
+    As JSON, one line is an object, and several are an array of them.
+    """
     from retune.status import look, rows
 
-    for site in _sites(line):
-        found = look(site)
-        _show(
-            as_json,
-            {"line": site.line.name, **found},
-            site.line.name,
-            _table(("", ""), rows(found)),
-        )
+    found = {name: look(stages.site(name, probe=False)) for name in ([line] if line else _names())}
+    if as_json:
+        objects = [{"line": name, **state} for name, state in found.items()]
+        _print_json(objects if len(objects) > 1 else objects[0])
+        return
+    for name, state in found.items():
+        _show(as_json, {}, name, _table(("", ""), rows(state)))
 
 
 @app.command()
@@ -239,12 +246,12 @@ def history(
     """List the decisions of a line, each with who took it and why."""
     from recsys import ledger
 
-    site = _site(line)
-    entries = list(ledger.read(site.store))[-limit:]
+    name = line or _only_line()
+    entries = ledger.read(stages.site(name, probe=False).store, limit=limit)
     _show(
         as_json,
-        {"line": site.line.name, "entries": [dump(entry) for entry in entries]},
-        f"{len(entries)} decisions of {site.line.name}.",
+        {"line": name, "entries": [dump(entry) for entry in entries]},
+        f"{len(entries)} decisions of {name}.",
         _table(
             ("when", "what", "who", "why"),
             [(e.at.strftime("%Y-%m-%d %H:%M:%S"), e.what, e.who, e.why) for e in entries],
@@ -255,13 +262,10 @@ def history(
 @app.command()
 def lines(*, as_json: AsJson = False) -> None:
     """Check every line's file and list what is found."""
-    from recsys.models import FAMILIES
-    from recsys.settings import lines_folder, read_lines
-    from recsys.tuning import search_space
+    from recsys.settings import lines_folder
+    from retune.lines import check_lines
 
-    found = read_lines(lines_folder(), FAMILIES)
-    for line in found:
-        search_space(line)
+    found = check_lines()
     _show(
         as_json,
         {"lines": [line.model_dump(mode="json") for line in found]},
@@ -292,6 +296,21 @@ def down(*, home: Annotated[Path | None, typer.Option(help="Airflow's home; var/
     run.down(home=home, tell=_tell)
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def airflow(
+    arguments: typer.Context,
+    *,
+    home: Annotated[Path | None, typer.Option(help="Airflow's home; var/airflow if left out.")] = None,
+) -> None:
+    """Run a command of Airflow's own on what `retune up` runs or ran last, such as `retune airflow dags list`."""
+    from retune import up as run
+
+    raise typer.Exit(run.airflow(arguments.args, home=home))
+
+
 @app.command()
 def demo(
     *,
@@ -311,21 +330,20 @@ def _site(name: str | None) -> stages.Site:
     return stages.site(name or _only_line())
 
 
-def _sites(name: str | None) -> list[stages.Site]:
-    return [stages.site(each) for each in ([name] if name else _names())]
-
-
 def _only_line() -> str:
     names = _names()
     if len(names) != 1:
-        raise typer.BadParameter(f"must be given, because there is not one line but {names}", param_hint="LINE")
+        raise ValueError(f"LINE must be given, because there is not one line but {names}.")
     return names[0]
 
 
 def _names() -> list[str]:
     from recsys.settings import lines_folder
 
-    return sorted(path.stem for path in lines_folder().glob("*.toml"))
+    names = sorted(path.stem for path in lines_folder().glob("*.toml"))
+    if not names:
+        raise LineError(f"{lines_folder()}: must hold a file NAME.toml for each line, but holds none.")
+    return names
 
 
 def _moment(given: datetime | None) -> datetime:
@@ -342,9 +360,9 @@ def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"must be a JSON object, but {error}", param_hint=option) from error
+        raise ValueError(f"{option} must be a JSON object, but {error}.") from error
     if not isinstance(found, dict):
-        raise typer.BadParameter(f"must be a JSON object, but is {text!r}", param_hint=option)
+        raise ValueError(f"{option} must be a JSON object, but is {text!r}.")  # noqa: TRY004 - what a user wrote
     return found
 
 
@@ -355,7 +373,7 @@ def _tell(text: str) -> None:
 def _show(as_json: bool, data: Mapping[str, Any], text: str, table: Table | None = None) -> None:
     """Print either `data` as JSON or `text` and `table` for people."""
     if as_json:
-        print(json.dumps(data, default=str))
+        _print_json(data)
         return
     console = Console()
     console.print(text, markup=False, highlight=False)
@@ -376,6 +394,12 @@ def _plain(cell: str) -> str:
     return escape(cell)
 
 
-def _fail(error: Exception, code: int) -> None:
-    print(error, file=sys.stderr)
+def _print_json(data: object) -> None:
+    print(json.dumps(data, default=str))
+
+
+def _fail(outcome: str, because: Exception, code: int) -> None:
+    print(because, file=sys.stderr)
+    if _JSON in sys.argv:  # the command, which alone knew its options, is over
+        _print_json({"outcome": outcome, "because": str(because)})
     sys.exit(code)

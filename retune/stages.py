@@ -26,7 +26,8 @@ from recsys.records import (
     TrialResult,
     Verdict,
 )
-from recsys.settings import Line, lines_folder, read_line, store_url, studies_url
+from recsys.settings import Line, read_line, store_url, studies_url
+from retune.lines import check_search, file_named, file_of
 
 if TYPE_CHECKING:
     from recsys.store import Store
@@ -47,17 +48,22 @@ class Site:
     studies: str  # path of a journal file, or URL of a database
 
 
-def site(name: str) -> Site:
+def site(name: str, *, probe: bool = True) -> Site:
     """Open the line called `name` where the environment says that things lie.
 
+    Args:
+        name: The line.
+        probe: Whether the store must show at once that it honours conditional writes, for which it must be written to.
+            Who only looks passes False, and then needs no more than to read.
+
     Raises:
-        LineError: Its file is missing or wrong.
+        LineError: The line's file is missing or wrong.
         StoreError: The store cannot be reached or ignores conditional writes.
     """
     from recsys.store import open_store
 
-    line = read_line(lines_folder() / f"{name}.toml")
-    return Site(line=line, store=open_store(store_url()).under(line.name), studies=studies_url())
+    line = read_line(file_of(name))
+    return Site(line=line, store=open_store(store_url(), probe=probe).under(line.name), studies=studies_url())
 
 
 # --- feedback
@@ -67,10 +73,12 @@ def pull(site: Site, *, as_of: datetime) -> Batch:
     """Read the objects that have landed since the last commit.
 
     Raises:
+        LineError: The line could never be searched; better said now than when its first search begins.
         NoFeedback: Nothing new can be read; what could not be read is in quarantine.
     """
     from recsys import feedback
 
+    check_search(site.line)
     return feedback.pull(site.line, site.store, as_of=as_of)
 
 
@@ -180,17 +188,27 @@ def decide(
 
 
 def open_search(site: Site, plan: Plan) -> None:
-    """Create the plan's study and start its clock."""
+    """Create the plan's study and start its clock.
+
+    Raises:
+        LineError: The line cannot be searched.
+    """
     from recsys import tuning
 
-    tuning.open_study(site.line, site.store, plan, site.studies)
+    with file_named(site.line):
+        tuning.open_study(site.line, site.store, plan, site.studies)
 
 
 def jobs(site: Site, plan: Plan, stage: str) -> list[dict[str, int]]:
-    """End the stages before, list what this one tries, and say which workers it needs, one entry each."""
+    """End the stages before, list what this one tries, and say which workers it needs, one entry each.
+
+    Raises:
+        LineError: The line cannot be searched any more.
+    """
     from recsys import tuning
 
-    return tuning.jobs(site.line, site.store, plan, stage, site.studies)
+    with file_named(site.line):
+        return tuning.jobs(site.line, site.store, plan, stage, site.studies)
 
 
 def work(
@@ -201,10 +219,15 @@ def work(
     owner: "Attempt",
     on_trial: Callable[[TrialResult], None] | None = None,
 ) -> list[TrialResult]:
-    """Run trials of `stage` until its list or the budget ends."""
+    """Run trials of `stage` until its list or the budget ends.
+
+    Raises:
+        LineError: The line cannot be searched any more.
+    """
     from recsys import tuning
 
-    return tuning.work(site.line, site.store, plan, stage, site.studies, owner=owner, on_trial=on_trial)
+    with file_named(site.line):
+        return tuning.work(site.line, site.store, plan, stage, site.studies, owner=owner, on_trial=on_trial)
 
 
 def close_search(site: Site, plan: Plan) -> Study:

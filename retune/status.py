@@ -27,7 +27,7 @@ def look(site: stages.Site) -> dict[str, Any]:
         "refused": [dump(refusal) for refusal in receipts.quarantined(site.store)],
         "last": {
             entry.what: {"at": entry.at.isoformat(), "who": entry.who, "why": entry.why}
-            for entry in ledger.read(site.store)
+            for entry in ledger.latest(site.store)
         },
     }
 

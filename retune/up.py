@@ -1,15 +1,21 @@
 """Leave Airflow running with every line ready to be operated, until somebody ends it."""
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recsys.settings import lines_folder, read_lines, store_url, studies_url
+from recsys.settings import lines_folder, store_url, studies_url
+from retune.airflow_home import AirflowHome
+from retune.lease import last_supervisor
+from retune.lines import check_lines_apart
 from retune.shutdown import down as end
 from retune.stages import HEAVY_MODULES
 from retune.supervisor import Supervisor
 
 PROJECT = Path(__file__).resolve().parents[1]
+DAGS, PLUGINS = PROJECT / "dags", PROJECT / "plugins"
 
 
 def up(*, home: Path | None, port: int | None, tell: Callable[[str], None]) -> None:
@@ -21,26 +27,59 @@ def up(*, home: Path | None, port: int | None, tell: Callable[[str], None]) -> N
         tell: Called with one line of text for each thing that happens.
 
     Raises:
-        LineError: A line's file is wrong, so nothing is started.
+        LineError: A line is wrong, or there is none, so nothing is started.
         AlreadySupervised: Somebody else supervises the home.
         StartError: A component dies, or stays silent for too long.
     """
-    lines = read_lines(lines_folder())
-    os.environ.update(RETUNE_STORE=store_url(), RETUNE_STUDIES=studies_url(), RETUNE_LINES=str(lines_folder()))
-    with Supervisor(
-        home=_home(home), dags=PROJECT / "dags", plugins=PROJECT / "plugins", port=port, preload=HEAVY_MODULES
-    ) as airflow:
+    lines = [line.name for line in check_lines_apart()]
+    os.environ.update(_places())
+    with Supervisor(home=_home(home), dags=DAGS, plugins=PLUGINS, port=port, preload=HEAVY_MODULES) as airflow:
         tell(f"Airflow answers at {airflow.url} after {airflow.seconds_to_page:.0f} s.")
         tell(f"Log in as {airflow.login} with the password {airflow.password}")
-        tell(f"Lines: {', '.join(line.name for line in lines)}. Objects: {store_url()}. Logs: {airflow.logs}.")
-        tell("Unpause a line's DAGs to let it run by itself. Ctrl-C or `make down` ends everything.")
+        tell(f"Lines: {', '.join(lines)}. Objects: {store_url()}. Logs: {airflow.logs}.")
+        tell("A line runs by itself once its DAGs are unpaused, on the page or with")
+        tell(f"  {_COMMAND} airflow dags unpause --yes --treat-dag-id-as-regex '.*_{lines[0]}'")
+        tell("Ctrl-C or `make down` ends everything.")
         airflow.wait()
     tell("Airflow is down.")
 
 
 def down(*, home: Path | None, tell: Callable[[str], None]) -> None:
-    """End what `up` started on the same home."""
+    """End what `up` started on the same home.
+
+    Raises:
+        AlreadySupervised: The home is supervised from another machine.
+    """
     tell("Airflow is down." if end(_home(home)) else "Nothing was running.")
+
+
+def airflow(arguments: Sequence[str], *, home: Path | None) -> int:
+    """Run a command of Airflow's own in the environment that `up` gives to its components.
+
+    Args:
+        arguments: What would follow `airflow`.
+        home: Airflow's home; None: `var/airflow`.
+
+    Returns:
+        The command's exit code.
+
+    Raises:
+        ValueError: Nothing was ever up in that home.
+    """
+    last = last_supervisor(_home(home))
+    if last is None:
+        raise ValueError(f"{_home(home)} must be a home in which Airflow has been up, but is none; `make up` makes it.")
+    port = int(last.url.rpartition(":")[2])
+    described = AirflowHome(path=_home(home), dags=DAGS, plugins=PLUGINS, port=port, base={**os.environ, **_places()})
+    command = [sys.executable, "-m", "airflow", *arguments]
+    return subprocess.run(command, env=described.environment(), check=False).returncode
+
+
+_COMMAND = ".venv/bin/retune"  # where `make` puts it
+
+
+def _places() -> dict[str, str]:
+    return {"RETUNE_STORE": store_url(), "RETUNE_STUDIES": studies_url(), "RETUNE_LINES": str(lines_folder())}
 
 
 def _home(given: Path | None) -> Path:

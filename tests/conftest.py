@@ -1,7 +1,8 @@
 """Give tests an Airflow of their own, and a real S3 server on 127.0.0.1.
 
 `s3_url` is an empty prefix of its own in a shared bucket, with the `AWS_*` environment set to reach it: what most tests
-want. `s3_bucket` is an empty bucket of its own, which costs 0.2 s. Both start `s3_server` once per run.
+want. `s3_bucket` is an empty bucket of its own, which costs 0.2 s. Both start `s3_server` once per run. `s3_to_look_at`
+is empty too, and refuses every write.
 """
 
 import atexit
@@ -16,7 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import boto3
 import pytest
@@ -107,6 +110,45 @@ def s3_bucket(s3_environment: S3Server) -> Iterator[str]:
     client.create_bucket(Bucket=bucket)
     yield bucket
     client.delete_bucket(Bucket=bucket)  # this server does so with all that lies in it; each bucket costs it a volume
+
+
+class ReadOnly(BaseHTTPRequestHandler):
+    """An empty bucket, as credentials see it that may read and nothing else."""
+
+    def do_GET(self) -> None:
+        if "list-type=2" in self.path:
+            self._answer(200, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        else:
+            self._answer(404, "<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>")
+
+    def do_PUT(self) -> None:
+        self._answer(403, "<Error><Code>AccessDenied</Code><Message>may only read</Message></Error>")
+
+    do_POST = do_DELETE = do_PUT  # noqa: N815 - the names that the base class looks for
+
+    def _answer(self, status: int, xml: str) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(xml)))
+        self.end_headers()
+        self.wfile.write(xml.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def s3_to_look_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), ReadOnly) as server:
+        reader = S3Server(f"http://127.0.0.1:{server.server_port}", "reader", "reader")
+        for name, value in reader.environment.items():
+            monkeypatch.setenv(name, value)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield "s3://bucket/lines"
+        server.shutdown()
+        thread.join()
 
 
 def _start(weed: str, folder: Path, log) -> tuple[subprocess.Popen, S3Server]:

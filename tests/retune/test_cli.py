@@ -1,10 +1,12 @@
-"""What the command line says to people who err."""
+"""What the command line says to people who err, and to programs."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from recsys import synthetic
+from recsys import ledger, synthetic
+from recsys.store import open_store
 
 
 def test_an_unknown_line_names_the_lines_there_are(lines: Path, retune) -> None:
@@ -66,3 +68,106 @@ def test_status_of_a_line_without_feedback_says_so(lines: Path, retune) -> None:
     answer = retune("status", "shop", "--json")
     assert answer.code == 0
     assert answer.json["production"] is None
+
+
+# --- programs
+
+
+@pytest.fixture
+def two_lines(lines: Path) -> Path:
+    (lines / "books.toml").write_text(synthetic.LINE.replace('"shop"', '"books"'))
+    return lines
+
+
+def test_the_status_of_several_lines_is_one_array(two_lines: Path, retune) -> None:
+    answer = retune("status", "--json")
+    assert answer.code == 0
+    assert [state["line"] for state in answer.json] == ["books", "shop"]
+    assert retune("status", "shop", "--json").json == answer.json[1]
+    assert [line for line in retune("status").out.splitlines() if line in ("books", "shop")] == ["books", "shop"]
+
+
+def test_a_folder_without_lines_is_said_so(lines: Path, retune) -> None:
+    (lines / "shop.toml").unlink()
+    for command in ("status", "lines", "drift"):
+        answer = retune(command)
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err == f"{lines}: must hold a file NAME.toml for each line, but holds none.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("drift",), "LINE must be given, because there is not one line but ['books', 'shop']."),
+        (("promote", "shop"), "candidate"),  # NoCandidate
+        (("rollback", "shop", "--reason", "why not"), "release"),  # NoRelease
+        (("status", "shoes"), "shoes.toml: there must be such a file"),  # LineError
+        (("search", "shop", "--action", "retune"), "--reason"),
+        (("search", "shop", "--configuration", "[1]"), "--configuration must be a JSON object, but is '[1]'."),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_json_too(
+    two_lines: Path, retune, arguments: tuple[str, ...], says: str
+) -> None:
+    answer = retune(*arguments, "--json")
+    assert answer.code == 2
+    assert answer.json.keys() == {"outcome", "because"}
+    assert answer.json["outcome"] == "error"
+    assert says in answer.json["because"]
+    assert answer.err == f"{answer.json['because']}\n"
+
+
+def test_a_refused_batch_is_said_in_json_too(lines: Path, retune) -> None:
+    store = open_store((lines.parent / "store").as_uri()).under("shop")
+    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=1).assign(value=7.0)))
+    answer = retune("feedback", "shop", "--as-of", "2026-01-06", "--json")
+    assert (answer.code, answer.json["outcome"]) == (1, "refused")
+    assert "value" in answer.json["because"]
+
+
+# --- looking
+
+
+def test_who_may_only_read_can_look(lines: Path, retune, monkeypatch: pytest.MonkeyPatch, s3_to_look_at: str) -> None:
+    monkeypatch.setenv("RETUNE_STORE", s3_to_look_at)
+    assert retune("status", "shop", "--json").json["production"] is None
+    assert retune("history", "shop", "--json").json == {"line": "shop", "entries": []}
+    acts = retune("drift", "shop")
+    assert acts.code == 2
+    assert "AccessDenied" in acts.err
+
+
+def test_the_newest_decisions_are_read_and_no_others(lines: Path, retune) -> None:
+    store = open_store((lines.parent / "store").as_uri()).under("shop")
+    for minute in range(3):
+        at = datetime(2026, 2, 1, 12, minute, tzinfo=UTC)
+        ledger.append(store, ledger.Entry(at=at, what="judged", who="tests", why="because", id=str(minute)))
+    store.put("ledger/20260201T110000.000000Z-judged-x.json", b"whoever reads this stops")
+    entries = retune("history", "shop", "--limit", "2", "--json").json["entries"]
+    assert [entry["id"] for entry in entries] == ["1", "2"]
+    assert retune("status", "shop", "--json").json["last"]["judged"]["at"] == "2026-02-01T12:02:00+00:00"
+    assert retune("history", "shop", "--limit", "9").code == 2
+
+
+# --- deciding
+
+
+def test_every_search_by_hand_is_a_decision_of_its_own(lines: Path, retune) -> None:
+    store = open_store((lines.parent / "store").as_uri()).under("shop")
+    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
+    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
+    file = lines / "shop.toml"
+    file.write_text(file.read_text().replace('families = ["markov", "two_tower"]', 'families = ["popularity"]'))
+    plans = [retune("search", "shop", "--json").json["plan"] for _ in range(2)]
+    assert [plan["action"] for plan in plans] == ["nothing", "nothing"]
+    assert plans[0]["plan_id"] != plans[1]["plan_id"]
+
+
+# --- Airflow's own commands
+
+
+def test_airflows_commands_need_a_home(lines: Path, retune, tmp_path: Path) -> None:
+    answer = retune("airflow", "--home", str(tmp_path / "none"), "dags", "list")
+    assert answer.code == 2
+    assert "must be a home in which Airflow has been up, but is none; `make up` makes it." in answer.err
+    assert not (tmp_path / "none").exists()

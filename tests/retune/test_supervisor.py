@@ -137,6 +137,25 @@ def test_a_run_is_triggered_waited_for_and_read(client):
     assert [run.run_id for run in client.dag_runs("answers")] == [run_id]
 
 
+def test_airflows_own_commands_act_on_what_is_up(place, client):
+    client.wait_for_dags(["answers"], within_s=60)
+    client.unpause("answers", paused=True)
+    command = [sys.executable, "-c", "from retune.cli import main; main()", "airflow", "--home", str(place["home"])]
+    unpaused = subprocess.run(
+        [*command, "dags", "unpause", "--yes", "--treat-dag-id-as-regex", "answ.*"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert unpaused.returncode == 0, unpaused.stderr
+    assert client.dags()["answers"] is False
+    wrong = subprocess.run([*command, "dags", "fly", "--help"], cwd=ROOT, env=environment(), capture_output=True)
+    assert wrong.returncode == 2
+    assert b"airflow dags" in wrong.stderr  # said by Airflow, not by us
+
+
 def test_the_pools_that_were_asked_for_exist(airflow, client):
     headers = {"Authorization": f"Bearer {client.token()}"}
     pool = httpx.get(f"{airflow.url}/api/v2/pools/gpu", headers=headers).json()

@@ -1,0 +1,102 @@
+"""What is found wrong in a line when the libraries of a search look at it, and where that is said."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from recsys import synthetic
+from recsys.errors import LineError
+from recsys.records import Action, Plan
+from retune import stages
+from retune.lines import check_lines, check_lines_apart
+
+APART = """
+import sys
+from retune.lines import check_lines_apart
+
+print([line.name for line in check_lines_apart()], "torch" in sys.modules)
+"""
+
+
+def spoil(lines: Path, name: str, old: str, new: str) -> Path:
+    text = synthetic.LINE.replace('name = "shop"', f'name = "{name}"')
+    assert text.count(old) == 1
+    (lines / f"{name}.toml").write_text(text.replace(old, new))
+    return lines / f"{name}.toml"
+
+
+@pytest.fixture
+def wrong_family(lines: Path) -> Path:
+    return spoil(lines, "shop", '"two_tower"', '"two_towers"')
+
+
+@pytest.fixture
+def wrong_space(lines: Path) -> Path:
+    return spoil(lines, "books", "[search.screen]", "[search.space.markov]\nstep = [9]\n\n[search.screen]")
+
+
+@pytest.mark.parametrize("check", [check_lines, check_lines_apart])
+def test_every_search_that_cannot_be_is_named_with_its_file(lines, wrong_space, check):
+    shoes = spoil(lines, "shoes", "[search.screen]", "[search.space.markov]\nsteps = [900]\n\n[search.screen]")
+    with pytest.raises(LineError) as error:
+        check()
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{wrong_space}: search.space.markov.step: no such parameter is searched")
+    assert first.endswith("Did you mean 'steps'?")
+    assert second.startswith(f"{shoes}: search.space.markov.steps: must hold whole numbers within")
+
+
+def test_a_family_that_does_not_exist_is_named_with_its_file(wrong_family):
+    with pytest.raises(LineError, match="Did you mean 'two_tower'") as error:
+        check_lines()
+    assert str(error.value).startswith(f"{wrong_family}: search.families: must be among")
+
+
+def test_who_only_supervises_does_not_import_pytorch_to_check(lines):
+    answer = subprocess.run([sys.executable, "-c", APART], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["['shop']", "False"]
+
+
+def test_the_first_stage_refuses_a_line_that_could_never_be_searched(wrong_space):
+    with pytest.raises(LineError) as error:
+        stages.pull(stages.site("books"), as_of=datetime(2026, 2, 1, tzinfo=UTC))
+    assert str(error.value).startswith(f"{wrong_space}: search.space.markov.step: ")
+
+
+def test_a_search_whose_line_was_spoilt_since_names_the_file(lines):
+    plan = Plan(
+        plan_id="r20260201-00000000",
+        action=Action.RETUNE,
+        because="A test asks for it.",
+        dataset_id="d",
+        release_id="r",
+        family="popularity",
+        configuration={},
+        budget_s=60,
+        seed=1,
+        by="tests",
+        as_of=datetime(2026, 2, 1, tzinfo=UTC),
+    )
+    stages.open_search(stages.site("shop"), plan)
+    file = spoil(lines, "shop", "[search.screen]", "[search.space.markov]\nstep = [9]\n\n[search.screen]")
+    spoilt = stages.site("shop")
+    for stage in (stages.open_search, lambda site, plan: stages.jobs(site, plan, "screen")):
+        with pytest.raises(LineError) as error:
+            stage(spoilt, plan)
+        assert str(error.value).startswith(f"{file}: search.space.markov.step: ")
+
+
+def test_airflow_is_not_started_for_a_wrong_line_or_none(wrong_space, retune, tmp_path):
+    home = tmp_path / "airflow"
+    answer = retune("up", "--home", str(home))
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"{wrong_space}: search.space.markov.step: ")
+    for file in wrong_space.parent.iterdir():
+        file.unlink()
+    answer = retune("up", "--home", str(home))
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"{wrong_space.parent}: must hold a file NAME.toml for each line, but holds none.")
+    assert not home.exists()
