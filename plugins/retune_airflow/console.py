@@ -1,7 +1,7 @@
 """Show people what is in production on every line, what the loop last decided, and why."""
 
 import logging
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader
 
-from recsys.errors import LineError, NotFound, RecsysError
+from recsys.errors import LineError, NotFound, RecsysError, StoreError
 from recsys.settings import Line
 from retune import stages
 from retune_airflow.lines import check_lines, good_lines
@@ -21,7 +21,6 @@ from retune_airflow.lines import check_lines, good_lines
 log = logging.getLogger(__name__)
 
 DAGS = ("feedback", "drift", "retune", "promote", "rollback")
-SHOWN_DAYS = 90
 SHOWN_ENTRIES = 25
 
 app = FastAPI(title="Retune", docs_url=None, redoc_url=None, openapi_url=None)
@@ -33,9 +32,7 @@ _pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=
 @app.get("/")
 def overview(user: GetUserDep) -> HTMLResponse:
     """Show the lines whose DAGs the user may read."""
-    lines = [_card(line) for line in good_lines() if _may_read(user, line.name)]
-    page = _pages.get_template("console.html.j2").render(lines=lines, wrong=_wrong_lines(), dags=DAGS)
-    return HTMLResponse(page, headers={"Content-Security-Policy": _NOTHING_BUT_STYLE})
+    return _page([_card(line) for line in good_lines() if _may_read(user, line.name)], wrong=_wrong_lines())
 
 
 @app.get("/{name}/drift/{dataset_id}")
@@ -44,10 +41,18 @@ def drift(name: str, dataset_id: str, user: GetUserDep) -> HTMLResponse:
     if not _may_read(user, name):
         raise HTTPException(403, "Forbidden")
     try:
-        body = stages.site(name).store.get(f"drift/{dataset_id}/report.html").body
+        body = stages.site(name, probe=False).store.get(f"drift/{dataset_id}/report.html").body
     except (LineError, NotFound, ValueError) as error:
         raise HTTPException(404, f"There is no drift report of {name} for {dataset_id}.") from error
+    except (StoreError, OSError) as error:
+        log.warning("The console cannot show the drift report of %s for %s: %s", name, dataset_id, error)
+        return _page([], wrong=f"The drift report of {name} for {dataset_id} cannot be read: {error}", status=503)
     return HTMLResponse(body, headers={"Content-Security-Policy": "sandbox allow-scripts"})
+
+
+def _page(cards: Sequence[Mapping[str, Any]], *, wrong: str, status: int = 200) -> HTMLResponse:
+    page = _pages.get_template("console.html.j2").render(lines=cards, wrong=wrong, dags=DAGS)
+    return HTMLResponse(page, status, headers={"Content-Security-Policy": _NOTHING_BUT_STYLE})
 
 
 def _may_read(user: BaseUser, line: str) -> bool:
@@ -62,15 +67,13 @@ def _card(line: Line) -> dict[str, Any]:
 
     card: dict[str, Any] = {"line": line, "production": None, "entries": [], "last": {}, "error": ""}
     try:
-        site = stages.site(line.name)
-        entries = ledger.read(site.store, since=datetime.now(UTC) - timedelta(days=SHOWN_DAYS))
-        card["production"] = release.current(site.store)
-    except (RecsysError, OSError) as error:
+        store = stages.site(line.name, probe=False).store
+        card["production"] = release.current(store)
+        card["last"] = {entry.what: entry for entry in ledger.latest(store)}
+        card["entries"] = ledger.read(store, limit=SHOWN_ENTRIES)[::-1]
+    except (RecsysError, ValueError, OSError) as error:
         log.warning("The console cannot show %s: %s", line.name, error)
         card["error"] = str(error)
-        return card
-    card["entries"] = entries[: -SHOWN_ENTRIES - 1 : -1]
-    card["last"] = {entry.what: entry for entry in entries}
     return card
 
 

@@ -96,6 +96,45 @@ def test_what_is_not_there_is_not_found(viewer, path):
     assert get(path).status_code == 404
 
 
+def test_only_what_is_shown_is_read(store, viewer):
+    store.put("ledger/19970920T120000.000000Z-judged-x.json", b"whoever reads this stops")
+    for minute in range(25):
+        at = datetime(2026, 2, 1, 12, minute, tzinfo=UTC)
+        ledger.append(store, ledger.Entry(at=at, what="judged", who="schedule", why=f"turn {minute}.", id=str(minute)))
+    page = get("/").text
+    assert "turn 24." in page
+    assert page.count("<tr><td>") == 25
+    assert "no entry of a ledger" not in page
+
+
+def test_the_console_needs_no_more_than_to_read(viewer, monkeypatch, s3_to_look_at):
+    monkeypatch.setenv("RETUNE_STORE", s3_to_look_at)
+    page = get("/")
+    assert page.status_code == 200
+    assert "Nothing is in production yet" in page.text
+    assert 'class="error"' not in page.text
+    assert get("/shop/drift/abc").status_code == 404
+
+
+def test_a_store_that_does_not_answer_is_said_on_every_page(viewer, monkeypatch, s3_environment):
+    monkeypatch.setenv("RETUNE_STORE", "s3://there-is-no-such-bucket/lines")
+    page = get("/")
+    assert page.status_code == 200
+    assert "NoSuchBucket" in page.text
+    report = get("/shop/drift/abc")
+    assert report.status_code == 503
+    assert report.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "The drift report of shop for abc cannot be read: s3://there-is-no-such-bucket" in report.text
+    assert "There is no line" not in report.text
+
+
+def test_a_store_that_cannot_be_is_said(viewer, monkeypatch):
+    monkeypatch.setenv("RETUNE_STORE", "ftp://somewhere")
+    page = get("/")
+    assert page.status_code == 200
+    assert "must begin with file:// or s3://" in page.text
+
+
 def test_a_wrong_line_and_a_lost_store_are_said(store, viewer, tmp_path, monkeypatch):
     (tmp_path / "typo.toml").write_text(synthetic.LINE.replace('name = "shop"', 'name = "typo"\nnmae = "<b>"'))
     (tmp_path / "store").mkdir(exist_ok=True)
