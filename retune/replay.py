@@ -21,7 +21,7 @@ class Week:
     Args:
         number: Counted from 0, the week of the first event.
         events: In feedback's columns, by time.
-        ends: The moment after the last event, which is when the week can be asked for.
+        ends: The moment of the last event, from which on the week can be asked for.
     """
 
     number: int
