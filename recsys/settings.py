@@ -130,6 +130,17 @@ class Stage(_Table):
     seeds: Count = 1
 
 
+class Screen(Stage):
+    """The first rung of a search."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _tries_once(cls, seeds: int) -> int:
+        if seeds != 1:
+            raise ValueError(f"must be 1, because screening tries every configuration once, but is {seeds}")
+        return seeds
+
+
 class Search(_Table):
     """How hyperparameters are searched."""
 
@@ -137,7 +148,7 @@ class Search(_Table):
     budget_s: float = Field(gt=0)
     workers: Count = 2
     seed: int = 0
-    screen: Stage
+    screen: Screen
     refine: Stage
     confirm: Stage
     space: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}  # family, parameter: the values or [low, high] to search
@@ -166,11 +177,12 @@ class Search(_Table):
                 "trials must not grow from screen to refine to confirm, but are "
                 f"{self.screen.trials}, {self.refine.trials} and {self.confirm.trials}"
             )
-        if not self.screen.share <= self.refine.share <= self.confirm.share:
-            raise ValueError(
-                "share must not shrink from screen to refine to confirm, but is "
-                f"{self.screen.share}, {self.refine.share} and {self.confirm.share}"
-            )
+        for name in ("share", "epochs"):
+            screen, refine, confirm = (getattr(stage, name) for stage in (self.screen, self.refine, self.confirm))
+            if not screen <= refine <= confirm:
+                raise ValueError(
+                    f"{name} must not shrink from screen to refine to confirm, but is {screen}, {refine} and {confirm}"
+                )
         for family in self.space:
             if family not in self.families:
                 raise ValueError(f"space.{family} must belong to one of families {list(self.families)}")

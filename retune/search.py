@@ -67,9 +67,6 @@ def _work_side_by_side(site: stages.Site, plan: Plan, stage: str, workers: int, 
 
 
 def _work_in(line: str, plan: Plan, stage: str, worker: int, on_trial: OnTrial) -> None:
-    import torch
-
-    torch.set_num_threads(1)  # two trials on one thread each beat one trial on two
     _work(stages.site(line), plan, stage, worker, on_trial)
 
 

@@ -146,6 +146,16 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             "search: share must not shrink from screen to refine to confirm, but is 0.2, 0.1 and 1.0.",
         ),
         (
+            "epochs = 0.3",
+            "epochs = 0.7",
+            "search: epochs must not shrink from screen to refine to confirm, but is 0.7, 0.6 and 1.0.",
+        ),
+        (
+            "epochs = 0.3",
+            "epochs = 0.3\nseeds = 2",
+            "search.screen.seeds: must be 1, because screening tries every configuration once, but is 2.",
+        ),
+        (
             'families = ["markov", "sasrec"]',
             'families = ["markov", "markov"]',
             "search: families must name at least one family, each once, but are ['markov', 'markov'].",

@@ -5,8 +5,10 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from recsys import ledger, tuning
@@ -99,12 +101,35 @@ def test_a_popularity_baseline_is_the_first_trial_although_its_family_is_not_sea
     assert [sum(t.family == "popularity" for t in of(study, stage)) for stage in tuning.STAGES] == [1, 1, 1]
 
 
-def test_the_same_search_is_the_same_study(shop, retune, search):
-    def outcome(nonce):
-        study = search(retune(nonce=nonce))
+def test_every_trial_of_every_stage_is_told_to_optuna_as_it_was_trained(shop, retune, search):
+    plan = retune(incumbent="markov")
+    search(plan)
+    searched = tuning.search_space(shop.line)
+    trials = Trials.load(plan, shop.studies).all()
+    assert {trial.user_attrs["stage"] for trial in trials} == set(tuning.STAGES)
+    for trial in trials:
+        assert trial.params == searched.parameters(trial.user_attrs["family"], trial.user_attrs["configuration"])
+
+
+def test_the_same_plan_gives_the_same_study(shop, retune, search):
+    plan = retune()
+
+    def outcome():
+        study = search(plan)
+        shop.store.delete(f"studies/{plan.plan_id}/study.json")
+        Path(shop.studies).unlink()
         return [replace(trial, seconds=0.0) for trial in study.trials]
 
-    assert outcome("one") == outcome("two")
+    assert outcome() == outcome()
+
+
+def test_another_plan_of_the_same_line_draws_other_configurations(shop, retune, search):
+    def drawn(nonce):
+        return [trial.configuration for trial in of(search(retune(nonce=nonce)), "screen")[3:]]
+
+    one, two = drawn("one"), drawn("two")
+    assert len(one) == 2  # after the incumbent and each family's defaults
+    assert not [configuration for configuration in one if configuration in two]
 
 
 def test_what_misses_a_budget_is_not_trained_and_the_incumbent_is_said_so(shop, retune, search):
@@ -177,7 +202,7 @@ def test_no_trial_begins_after_the_budget(shop, retune, search, a_line):
 
 
 def test_a_training_that_would_outlast_its_stage_is_stopped(shop, retune, a_line):
-    line = a_line(budget_s=3, screen={"trials": 2, "share": 1.0, "epochs": 1.0})
+    line = a_line(budget_s=3, screen={"trials": 2, "share": 1.0, "epochs": 1.0}, refine={"trials": 2})
     plan = retune(verdict=shop.released("two_tower", {**TOWER, "epochs": 100_000}), line=line)
     begin(shop, plan, line)
     began = time.time()
@@ -280,6 +305,70 @@ def test_a_late_worker_stops_without_a_trace_in_the_study(shop, retune, a_line):
     assert trials.all()[2].user_attrs["resumed_after"] >= 1
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores and Linux"
+)
+def test_a_worker_uses_no_more_threads_than_it_may_use_cores(shop, retune, a_line):
+    line = a_line(workers=1, screen={"trials": 1}, refine={"trials": 1}, confirm={"trials": 1})
+    plan = retune(line=line)
+    begin(shop, plan, line)
+    threads, allowed = [], os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        tuning.work(
+            line,
+            shop.store,
+            plan,
+            "screen",
+            shop.studies,
+            owner=FIRST,
+            on_trial=lambda _: threads.append(torch.get_num_threads()),
+        )
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert threads == [1]
+
+
+class DyingStore(FileStore):
+    """A store whose process dies after a number of writes."""
+
+    def __init__(self, root, writes):
+        super().__init__(root)
+        self._left = writes
+
+    def _write(self):
+        if not self._left:
+            raise KeyboardInterrupt
+        self._left -= 1
+
+    def put(self, key, body):
+        self._write()
+        return super().put(key, body)
+
+    def create(self, key, body):
+        self._write()
+        return super().create(key, body)
+
+    def delete(self, key):
+        self._write()
+        return super().delete(key)
+
+
+@pytest.mark.parametrize("writes", range(3))
+def test_a_search_whose_closing_broke_off_is_closed_by_the_next_call(shop, retune, writes):
+    plan = retune()
+    begin(shop, plan)
+    checkpoint = f"studies/{plan.plan_id}/checkpoints/left"
+    shop.store.put(checkpoint, b"by a worker that was lost")
+    with pytest.raises(KeyboardInterrupt):
+        tuning.close(shop.line, DyingStore(shop.folder / "shop" / "store", writes), plan, shop.studies)
+    study = tuning.close(shop.line, shop.store, plan, shop.studies)
+    assert tuning.study(shop.store, plan.plan_id) == study
+    [entry] = ledger.read(shop.store, what="searched")
+    assert (entry.why, entry.evidence["as_of"]) == (study.ended, plan.as_of.isoformat())
+    assert list(shop.store.list(f"studies/{plan.plan_id}/checkpoints/")) == []
+
+
 def test_the_next_stage_begins_when_nothing_of_the_one_before_is_left(shop, retune):
     plan = retune()
     assert begin(shop, plan) == [{"worker": 0}, {"worker": 1}]
@@ -323,13 +412,9 @@ def test_a_closed_search_stays_closed(shop, retune, search):
 
 
 def test_a_line_that_cannot_be_searched_is_refused_when_the_study_is_opened(shop, retune, a_line):
-    for search, key in (
-        ({"space": {"markov": {"steps": [99, 100]}}}, "search.space.markov.steps"),
-        ({"screen": {"trials": 5, "seeds": 2}}, "search.screen.seeds"),
-    ):
-        line = a_line(**search)
-        with pytest.raises(LineError, match=key):
-            tuning.open_study(line, shop.store, retune(line=line), shop.studies)
+    line = a_line(space={"markov": {"steps": [99, 100]}})
+    with pytest.raises(LineError, match=r"search\.space\.markov\.steps"):
+        tuning.open_study(line, shop.store, retune(line=line), shop.studies)
 
 
 def test_a_stage_that_does_not_exist_is_refused(shop, retune):
