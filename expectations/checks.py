@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any, NoReturn
 
 import great_expectations as gx
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from great_expectations.data_context.types.base import (
     DataContextConfig,
     InMemoryStoreBackendDefaults,
@@ -20,10 +18,10 @@ from great_expectations.data_context.types.base import (
 from numpy.typing import NDArray
 
 from expectations import suite
-from recsys import receipts, table
+from recsys import parquet, receipts, table
 from recsys.columns import ITEM
 from recsys.engine import engine
-from recsys.errors import NoFeedback, RefusedBatch
+from recsys.errors import NoFeedback, RefusedBatch, Unjudged
 from recsys.feedback import SOURCE
 from recsys.records import Batch, CheckedBatch, Finding, Refusal
 from recsys.settings import Line
@@ -49,9 +47,10 @@ def check(line: Line, store: Store, batch: Batch) -> CheckedBatch:
         NoFeedback: The batch has been committed already.
         RefusedBatch: More than `max_bad_row_share` of the rows are bad, or the rest together breaks a critical
             expectation. All rows are in quarantine then, and the objects have their receipts.
+        Unjudged: Great Expectations itself failed. Nothing is settled then, and the batch may be checked again.
     """
     _refuse_settled(store, batch)
-    events = pq.read_table(BytesIO(store.get(batch.events_key).body))
+    events = parquet.unpack(store.get(batch.events_key).body)
     one_by_one = _validate(events.drop_columns([SOURCE]), suite.rows(line.feedback, batch.as_of))
     broken = _broken(one_by_one)
     bad = np.isin(np.arange(len(events)), np.concatenate([*broken.values(), np.array([], np.int64)]))
@@ -69,7 +68,7 @@ def check(line: Line, store: Store, batch: Batch) -> CheckedBatch:
         why = [_sentence(finding) for finding in findings if finding.rows]
         refused += (_quarantine(store, batch, events, bad, why, broken),)
     accepted_key = batch.events_key.replace("-events.", "-accepted.")
-    store.put(accepted_key, _parquet(good))
+    store.put(accepted_key, parquet.pack(good))
     log.info("batch %s: %d rows accepted, %d refused", batch.batch_id, len(good), bad.sum())
     return CheckedBatch(
         batch=batch, accepted_key=accepted_key, accepted_rows=len(good), refused=refused, findings=tuple(findings)
@@ -91,7 +90,11 @@ def _validate_together(line: Line, store: Store, batch: Batch, good: pa.Table) -
 
 
 def _validate(events: pa.Table, contract: gx.ExpectationSuite) -> dict[str, Any]:
-    """Judge `events` and give Great Expectations' own result, in JSON's types."""
+    """Judge `events` and give Great Expectations' own result, in JSON's types.
+
+    Raises:
+        Unjudged: An expectation could not be put to them.
+    """
     context = gx.get_context(
         mode="ephemeral",
         project_config=DataContextConfig(
@@ -115,7 +118,21 @@ def _validate(events: pa.Table, contract: gx.ExpectationSuite) -> dict[str, Any]
         )
     )
     found: dict[str, Any] = result.to_json_dict()  # type: ignore[no-untyped-call]
+    for one in found["results"]:
+        _raise_its_failure(one)
     return found
+
+
+def _raise_its_failure(one: dict[str, Any]) -> None:
+    """Raise where an expectation says nothing of the data, as a metric that it needs could not be computed."""
+    told = one["exception_info"]  # of the expectation itself, or of each metric by its id
+    failures = [info for info in (told, *told.values()) if isinstance(info, dict) and info.get("raised_exception")]
+    if failures:
+        expectation = one["expectation_config"]["description"]
+        cause = str(failures[0]["exception_message"]).rstrip(".")
+        raise Unjudged(
+            f"Whether {expectation!r} holds could not be found out: {cause}.", expectation=expectation, cause=cause
+        )
 
 
 def _broken(result: dict[str, Any]) -> dict[str, NDArray[np.int64]]:
@@ -142,7 +159,7 @@ def _findings(result: dict[str, Any]) -> list[Finding]:
                 expectation=expectation["description"],
                 column=expectation["kwargs"].get("column"),
                 severity=expectation["severity"],
-                observed=one["exception_info"].get("exception_message") or observed,
+                observed=observed,
                 rows=rows,
             )
         )
@@ -157,33 +174,34 @@ def _reasons_to_refuse_all(line: Line, bad: NDArray[np.bool_], findings: Sequenc
     reasons = [_sentence(f) for f in findings if f.severity == "critical" and not f.rows]
     share, limit = float(bad.mean()), line.feedback.max_bad_row_share
     if share > limit:
-        reasons.append(f"a share of {share:.3g} of the rows is bad, over feedback.max_bad_row_share = {limit:g}")
+        reasons.append(f"a share of {share:.3g} of the rows is bad, over feedback.max_bad_row_share = {limit:.15g}")
         reasons += [_sentence(f) for f in findings if f.rows]
     return reasons
 
 
 def _refuse_settled(store: Store, batch: Batch) -> None:
-    """Say again what became of a batch that has its receipts: its staged rows are gone."""
+    """Say again what became of a batch whose first object has its receipt: its staged rows may be gone."""
     receipt = receipts.receipt(store, batch.objects[0])
     if receipt is None or receipt.batch_id != batch.batch_id:
         return
     if receipt.outcome == "committed":
         raise NoFeedback(f"Batch {batch.batch_id} has been committed already.")
-    reasons = tuple(reason for refusal in receipt.refused for reason in refusal.reasons)
-    raise RefusedBatch(_message(batch, reasons), batch_id=batch.batch_id, reasons=reasons)
+    _settle(store, batch, receipt.refused)
 
 
 def _refuse(
     store: Store, batch: Batch, events: pa.Table, reasons: Sequence[str], broken: dict[str, NDArray[np.int64]]
 ) -> NoReturn:
-    refusal = _quarantine(store, batch, events, np.ones(len(events), bool), reasons, broken)
-    receipts.settle(store, batch.objects, "refused", batch_id=batch.batch_id, refused=[refusal], as_of=batch.as_of)
+    _settle(store, batch, [_quarantine(store, batch, events, np.ones(len(events), bool), reasons, broken)])
+
+
+def _settle(store: Store, batch: Batch, refused: Sequence[Refusal]) -> NoReturn:
+    """Make the refusal of a batch final, also where a run before this one died halfway through it."""
+    receipts.settle(store, batch.objects, "refused", batch_id=batch.batch_id, refused=refused, as_of=batch.as_of)
     store.delete(batch.events_key)
-    raise RefusedBatch(_message(batch, reasons), batch_id=batch.batch_id, reasons=tuple(reasons))
-
-
-def _message(batch: Batch, reasons: Sequence[str]) -> str:
-    return f"Batch {batch.batch_id} of {batch.rows} rows is refused: {'; '.join(reasons)}."
+    reasons = tuple(reason for refusal in refused for reason in refusal.reasons)
+    message = f"Batch {batch.batch_id} of {batch.rows} rows is refused: {'; '.join(reasons)}."
+    raise RefusedBatch(message, batch_id=batch.batch_id, reasons=reasons)
 
 
 def _quarantine(
@@ -197,7 +215,7 @@ def _quarantine(
     """Keep the refused rows, each with the object that it came from and what it broke."""
     kept_at = receipts.quarantine_key(batch.batch_id, "rows.parquet", batch.as_of)
     rows = events.append_column(REASONS, _reasons_by_row(len(events), broken)).filter(pa.array(refused))
-    store.put(kept_at, _parquet(rows))
+    store.put(kept_at, parquet.pack(rows))
     refusal = Refusal(source=batch.batch_id, kept_at=kept_at, reasons=tuple(reasons), rows=len(rows))
     receipts.explain(store, refusal)
     return refusal
@@ -220,9 +238,3 @@ def _keep_evidence(store: Store, batch: Batch, one_by_one: dict[str, Any], toget
         one["result"].pop("unexpected_index_list", None)
     body = json.dumps({"batch_id": batch.batch_id, "rows": one_by_one, "batch": together}, indent=1)
     store.put(f"checks/{batch.batch_id}.json", body.encode())
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue())

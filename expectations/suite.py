@@ -30,6 +30,7 @@ def rows(feedback: Feedback, as_of: datetime) -> ExpectationSuite:
         as_of: The moment of the batch; what happened later than that comes from a wrong clock.
     """
     future = as_of + timedelta(minutes=feedback.max_future_minutes)
+    at_most = f"{_said(feedback.max_future_minutes)} minutes after the batch"
     types = _KEY_TYPES | {name: _TYPES[column.type] for name, column in feedback.columns.items()}
     return ExpectationSuite(
         name="rows",
@@ -58,7 +59,7 @@ def rows(feedback: Feedback, as_of: datetime) -> ExpectationSuite:
                 column=TIME,
                 min_value=FIRST_MOMENT,
                 max_value=future,
-                description=f"{TIME} must lie between 1970 and {feedback.max_future_minutes:g} minutes after the batch",
+                description=f"{TIME} must lie between 1970 and {at_most}",
             ),
             *(expectation for name, column in feedback.columns.items() for expectation in _of_column(name, column)),
         ],
@@ -76,11 +77,12 @@ def batch(feedback: Feedback, as_of: datetime, *, items_known: bool) -> Expectat
         items_known: Whether there are items to compare with; in the first batch everything is new.
     """
     freshest = as_of - timedelta(days=feedback.freshness_days)
+    oldest = f"{_said(feedback.freshness_days)} days older than the batch"
     unknown = gxe.ExpectColumnMeanToBeBetween(
         column=UNKNOWN,
         max_value=feedback.max_unknown_item_share,
         severity=FailureSeverity.WARNING,
-        description=f"at most a share of {feedback.max_unknown_item_share:g} may be on items never seen before",
+        description=f"at most a share of {_said(feedback.max_unknown_item_share)} may be on items never seen before",
     )
     return ExpectationSuite(
         name="batch",
@@ -92,7 +94,7 @@ def batch(feedback: Feedback, as_of: datetime, *, items_known: bool) -> Expectat
                 column=TIME,
                 min_value=freshest,
                 severity=FailureSeverity.WARNING,
-                description=f"the newest event must be at most {feedback.freshness_days:g} days older than the batch",
+                description=f"the newest event must be at most {oldest}",
             ),
             *([unknown] if items_known else []),
         ],
@@ -112,9 +114,36 @@ def _of_column(name: str, column: Column) -> Iterator[Expectation]:
             value_set=list(column.values),
             description=f"{name} must be one of {', '.join(column.values)}",
         )
-    if column.type != "category":
-        low = -sys.float_info.max if column.min is None else column.min  # so that an infinity is out of every range
-        high = sys.float_info.max if column.max is None else column.max
+    if column.type == "number" or column.min is not None or column.max is not None:
+        largest = sys.float_info.max  # so that an infinity is out of every range
         yield gxe.ExpectColumnValuesToBeBetween(
-            column=name, min_value=low, max_value=high, description=f"{name} must lie between {low:g} and {high:g}"
+            column=name,
+            min_value=-largest if column.min is None else column.min,
+            max_value=largest if column.max is None else column.max,
+            description=f"{name} must {_range(column)}",
         )
+
+
+def _range(column: Column) -> str:
+    """Word the range that a column's values must keep to.
+
+    >>> [_range(Column(role="label", type="number", **ends)) for ends in ({}, {"min": 0}, {"max": 2.5})]
+    ['be finite', 'be finite and at least 0', 'be finite and at most 2.5']
+    >>> _range(Column(role="label", type="integer", min=-1, max=12345678))
+    'lie between -1 and 12345678'
+    """
+    if column.min is not None and column.max is not None:
+        return f"lie between {_said(column.min)} and {_said(column.max)}"
+    words = ["finite"] if column.type == "number" else []
+    words += [f"at least {_said(column.min)}"] if column.min is not None else []
+    words += [f"at most {_said(column.max)}"] if column.max is not None else []
+    return f"be {' and '.join(words)}"
+
+
+def _said(number: float) -> str:
+    """Print a number of the line's file as it is written there.
+
+    >>> [_said(number) for number in (0.0, 0.1, 1234567.25)]
+    ['0', '0.1', '1234567.25']
+    """
+    return f"{number:.15g}"

@@ -8,6 +8,7 @@ RecsysError
 │   └── Unsupported         the endpoint does not honour conditional writes
 ├── NoFeedback              nothing to work on: no objects, no events, or none left after the checks
 ├── RefusedBatch            a critical expectation failed, nothing of the batch was committed
+├── Unjudged                an expectation could not be put to a batch, so nothing was decided about it
 ├── BadObject               an object that cannot be read as what it claims to be
 ├── Diverged                a training's loss is no longer a number
 ├── NoCandidate             a search ended with no feasible finished trial
@@ -65,6 +66,15 @@ class RefusedBatch(RecsysError):
         super().__init__(message)
         self.batch_id = batch_id
         self.reasons = reasons
+
+
+class Unjudged(RecsysError):
+    """An expectation could not be put to a batch, which says nothing of the batch."""
+
+    def __init__(self, message: str, *, expectation: str, cause: str) -> None:
+        super().__init__(message)
+        self.expectation = expectation
+        self.cause = cause
 
 
 class BadObject(RecsysError):

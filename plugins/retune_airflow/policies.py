@@ -5,7 +5,7 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
-from recsys.errors import NotFound, RecsysError, StoreError, Unsupported
+from recsys.errors import NotFound, RecsysError, StoreError, Unjudged, Unsupported
 from recsys.settings import Line
 
 RUN_TIMEOUTS = 12  # a run may take as long as this many tasks that each use up their own time
@@ -18,6 +18,9 @@ RETRIES = ExceptionRetryPolicy(
             reason="the store answered, and would answer the same again",
         ),
         RetryRule(exception=StoreError, action=RetryAction.RETRY, reason="the store may come back"),
+        RetryRule(
+            exception=Unjudged, action=RetryAction.RETRY, reason="what was missing, such as memory, may come back"
+        ),
         RetryRule(
             exception=[ConnectionError, TimeoutError, "sqlalchemy.exc.OperationalError"],
             action=RetryAction.RETRY,

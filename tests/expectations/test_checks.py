@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import expectations
-from recsys import feedback, ledger, receipts, synthetic, table
-from recsys.errors import NoFeedback, RefusedBatch
-from recsys.settings import read_line
+from recsys import feedback, ledger, parquet, receipts, synthetic, table
+from recsys.errors import NoFeedback, RefusedBatch, Unjudged
+from recsys.settings import Column, read_line
 from recsys.store import open_store
 
 AS_OF = synthetic.START.to_pydatetime() + timedelta(days=10)
@@ -139,6 +139,32 @@ def test_too_many_bad_rows_refuse_the_whole_batch_for_good(line, store):
         feedback.pull(line, store, as_of=AS_OF)
 
 
+def test_where_nothing_is_left_the_batch_is_refused_whatever_share_may_be_bad(line, store):
+    lenient = line.model_copy(update={"feedback": line.feedback.model_copy(update={"max_bad_row_share": 1.0})})
+    land(store, "a", week(value=dict.fromkeys(range(200), 9)))
+    with pytest.raises(RefusedBatch, match="at least 1 rows must be left: found 0"):
+        pull_and_check(lenient, store)
+
+
+def test_what_great_expectations_cannot_compute_is_not_held_against_the_batch(line, store):
+    land(store, "a", week())
+    batch = feedback.pull(line, store, as_of=AS_OF)
+    staged = store.get(batch.events_key).body
+    events = parquet.unpack(staged)
+    values = events["value"].cast(pa.string())  # texts, which no number can be compared with
+    store.put(batch.events_key, parquet.pack(events.drop_columns(["value"]).append_column("value", values)))
+    with pytest.raises(
+        Unjudged, match="Whether 'value must lie between 0 and 1' holds could not be found out"
+    ) as failed:
+        expectations.check(line, store, batch)
+    assert failed.value.expectation == "value must lie between 0 and 1"
+    assert "must either be None or of the same type" in failed.value.cause
+    assert receipts.receipts(store) == ()
+    assert list(store.list("quarantine/")) == []
+    store.put(batch.events_key, staged)
+    assert expectations.check(line, store, batch).accepted_rows == 200
+
+
 def test_too_few_rows_refuse_the_batch(line, store):
     contract = line.feedback.model_copy(update={"min_batch_rows": 200})
     strict = line.model_copy(update={"feedback": contract})
@@ -192,3 +218,90 @@ def test_refused_rows_become_final_with_the_commit(line, store):
     assert receipts.quarantined(store) == ()
     feedback.commit(line, store, checked)
     assert receipts.quarantined(store) == checked.refused
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ({}, float("inf"), "value must be finite"),
+        ({"min": 0.5}, 0.25, "value must be finite and at least 0.5"),
+        ({"min": 0.5}, float("inf"), "value must be finite and at least 0.5"),
+        ({"max": 1234567.25}, 1234567.5, "value must be finite and at most 1234567.25"),
+        ({"min": 0.1, "max": 1}, 1.5, "value must lie between 0.1 and 1"),
+    ],
+)
+def test_a_range_is_quoted_as_the_line_writes_it(line, store, column, value, said):
+    contract = line.feedback.model_copy(
+        update={"columns": {**line.feedback.columns, "value": Column(role="label", type="number", **column)}}
+    )
+    land(store, "a", week(value=dict.fromkeys(range(200), 0.75)))
+    batch = feedback.pull(line, store, as_of=AS_OF)
+    events = parquet.unpack(store.get(batch.events_key).body)
+    values = pa.array([value] + [0.75] * 199)  # JSON has no infinity, Parquet has
+    at = events.column_names.index("value")
+    store.put(batch.events_key, parquet.pack(events.set_column(at, "value", values)))
+    changed = line.model_copy(update={"feedback": contract})
+    assert [(f.expectation, f.rows) for f in expectations.check(changed, store, batch).findings] == [(said, 1)]
+
+
+# --- crashes
+
+
+class CrashError(Exception):
+    pass
+
+
+class Crashing:
+    """A store whose process dies just before its n-th write."""
+
+    def __init__(self, store, writes):
+        self._store = store
+        self._left = writes
+
+    def __getattr__(self, name):
+        method = getattr(self._store, name)
+        if name not in ("put", "create", "replace", "delete", "upload"):
+            return method
+
+        def counted(*arguments, **named):
+            if self._left == 0:
+                raise CrashError(name)
+            self._left -= 1
+            return method(*arguments, **named)
+
+        return counted
+
+
+@pytest.mark.parametrize("bad", [3, 21], ids=["rows are refused", "the batch is refused"])
+def test_whenever_a_check_dies_checking_again_ends_as_if_it_had_not(line, tmp_path, bad):
+    ends = []
+    for writes in range(100):
+        store = open_store((tmp_path / str(writes)).as_uri()).under("shop")
+        events = week(value=dict.fromkeys(range(bad), 9))
+        for part in range(3):
+            land(store, part, events[part::3])
+        batch = feedback.pull(line, store, as_of=AS_OF)
+        crashed = False
+        try:
+            found = checked_or_refused(line, Crashing(store, writes), batch)
+        except CrashError:
+            crashed = True
+            found = checked_or_refused(line, store, batch)
+        settled = {(r.object.key, r.outcome, r.batch_id) for r in receipts.receipts(store)}
+        left = {entry.key for entry in store.list("staging/")}
+        refusals = [entry.evidence["rows"] for entry in ledger.read(store, what="refused")]
+        ends.append((found, settled, left, refusals, receipts.quarantined(store)))
+        if not crashed:
+            break
+    assert writes >= 4
+    assert all(end == ends[-1] for end in ends)
+    if bad == 21:
+        assert ends[-1][1] == {(f"landing/{part}.jsonl", "refused", batch.batch_id) for part in range(3)}
+        assert ends[-1][2] == set()
+
+
+def checked_or_refused(line, store, batch):
+    try:
+        return expectations.check(line, store, batch)
+    except RefusedBatch as refused:
+        return refused.reasons

@@ -21,6 +21,7 @@ POISON = [
 PASSING = [
     errors.StoreError("503"),
     errors.Conflict("somebody else"),
+    errors.Unjudged("no memory", expectation="e", cause="c"),
     ConnectionResetError("reset"),
     TimeoutError("slow"),
     OperationalError("select 1", {}, Exception("server closed the connection")),
