@@ -176,7 +176,7 @@ def interpolated(
     """Evaluate the hybrid of two networks that are trained already, which is what training it would give."""
     family = FAMILIES["hybrid"]
     whole = {**family.defaults, **{key: value for key, value in configuration.items() if key in family.defaults}}
-    network = family.build({**whole, "epochs": 0}, n_items=test.sequences.n_items)
+    network = family.build(whole, n_items=test.sequences.n_items)
     network.load_state_dict(
         {f"attention.{name}": value for name, value in attention.state_dict().items()}
         | {f"markov.{name}": value for name, value in counted.state_dict().items()}

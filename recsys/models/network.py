@@ -4,6 +4,7 @@ Shape legend of this package: B batch, L history length, N items, D embedding, T
 neighbours.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -110,8 +111,21 @@ class Family:
             n_items=n_items, **{key: configuration[key] for key in configuration if key not in TRAINING}
         )
 
+    def sketch(self, configuration: Configuration, *, n_items: int) -> nn.Module:
+        """Build the network in shapes alone, which takes no memory however large it is; it can score nothing.
+
+        Args:
+            configuration: As for `build`.
+            n_items: As for `build`.
+
+        Raises:
+            ValueError: As of `build`.
+        """
+        with torch.device("meta"):
+            return self.build(configuration, n_items=n_items)
+
     def check(self, configuration: Configuration) -> None:
-        """Refuse a configuration whose keys or types are not those of `defaults`.
+        """Refuse a configuration whose keys or types are not those of `defaults`, or with which nothing can be trained.
 
         Raises:
             ValueError: Naming the keys, what must hold and what was found.
@@ -130,6 +144,26 @@ class Family:
                     f"{key} of {self.name} must be {allowed[-1].__name__} but is {configuration[key]!r} "
                     f"of type {type(configuration[key]).__name__}."
                 )
+            if type(default) is float and not math.isfinite(configuration[key]):  # type: ignore[arg-type]
+                raise ValueError(f"{key} of {self.name} must be a finite number but is {configuration[key]}.")
+        self._check_training(configuration)
+
+    def _check_training(self, configuration: Configuration) -> None:
+        """Refuse what the training loop cannot take; all other values are the network's to judge."""
+        counted = self.defaults["epochs"] == 0
+        if (configuration["epochs"] != 0) if counted else (configuration["epochs"] < 1):  # type: ignore[operator]
+            rule = "0, because it is counted," if counted else "1 or more"
+            raise ValueError(f"epochs of {self.name} must be {rule} but is {configuration['epochs']}.")
+        for key, (rule, holds) in _TRAINING_RULES.items():
+            if key in configuration and not holds(float(configuration[key])):
+                raise ValueError(f"{key} of {self.name} must be {rule} but is {configuration[key]}.")
+
+
+_TRAINING_RULES: Mapping[str, tuple[str, Callable[[float], bool]]] = {
+    "lr": ("positive", lambda value: value > 0),
+    "batch_size": ("1 or more", lambda value: value >= 1),
+    "weight_decay": ("0 or more", lambda value: value >= 0),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,8 @@ class Costs:
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
     def _measure(self, family: Family, configuration: Configuration) -> Cost:
-        with torch.device("meta"):  # shapes alone: what is far too large must not be allocated to be refused
-            size_mib = smallest_bytes(family.build(configuration, n_items=self._n_items)) / MIB
+        # What is far too large must not be allocated to be refused.
+        size_mib = smallest_bytes(family.sketch(configuration, n_items=self._n_items)) / MIB
         cost = Cost(size_mib=size_mib, p50_ms=None, p99_ms=None)
         if not cost.misses(self._budgets):
             cost = self._timed(family, configuration)

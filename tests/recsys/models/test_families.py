@@ -150,6 +150,40 @@ def test_value_of_the_wrong_type_is_named(family):
         family.build({**family.defaults, "epochs": "many"}, n_items=N_ITEMS)
 
 
+def test_value_that_is_no_finite_number_is_named(family):
+    for key, default in family.defaults.items():
+        for value in (float("nan"), float("inf")):
+            if type(default) is float:
+                with pytest.raises(ValueError, match=f"{key} of {family.name} must be a finite number but is {value}"):
+                    family.build({**family.defaults, key: value}, n_items=N_ITEMS)
+
+
+def test_epochs_are_those_of_what_is_counted_or_of_what_is_trained(family):
+    counted = family.defaults["epochs"] == 0
+    rule = "must be 0, because it is counted," if counted else "must be 1 or more"
+    for epochs in (-1, 3 if counted else 0):
+        with pytest.raises(ValueError, match=f"epochs of {family.name} {rule} but is {epochs}"):
+            family.build({**family.defaults, "epochs": epochs}, n_items=N_ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [("lr", 0.0, "positive"), ("batch_size", 0, "1 or more"), ("weight_decay", -0.1, "0 or more")],
+)
+def test_value_that_the_training_loop_cannot_take_is_named(family, key, value, rule):
+    if key not in family.defaults:
+        family.build(family.defaults, n_items=N_ITEMS)  # what is counted has no such key
+        return
+    with pytest.raises(ValueError, match=f"{key} of {family.name} must be {rule} but is {value}"):
+        family.build({**family.defaults, key: value}, n_items=N_ITEMS)
+
+
+def test_sketch_has_the_networks_shapes_and_takes_no_memory(family):
+    built, sketched = (make(small(family), n_items=N_ITEMS).state_dict() for make in (family.build, family.sketch))
+    assert {name: tensor.shape for name, tensor in sketched.items()} == {n: t.shape for n, t in built.items()}
+    assert {tensor.device.type for tensor in sketched.values()} == {"meta"}
+
+
 def test_search_space_names_only_keys_of_the_defaults_and_holds_configurations_that_build(family):
     assert set(family.space) <= set(family.defaults)
     assert family.shape_parameters <= set(family.defaults)
