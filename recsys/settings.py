@@ -214,7 +214,7 @@ class Schedule(_Table):
 
     feedback: str | None = None  # None: only by hand
     retune: str | None = None  # None: when drift has been judged, or by hand
-    rest_days: float = Field(default=0, ge=0)  # after a search, drift alone begins no other for so long
+    rest_days: float = Field(default=0, ge=0)  # after a search, only a person begins another for so long
     refit_after_days: Days = 28  # an incumbent older than this is refitted although nothing drifted
     timeout_minutes: float = Field(default=120, gt=0)  # of any task
 

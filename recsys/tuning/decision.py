@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from recsys import ledger
 from recsys.bundles import find_bundle
@@ -33,9 +33,10 @@ def decide(
 ) -> Plan:
     """Choose between nothing, a refit and a retune, and write the plan down.
 
-    By itself: retune if the incumbent is of a family that the line does not search, as the popularity baseline is, or
-    if the line has drifted and has rested for `schedule.rest_days` since its last search; refit if the incumbent is
-    older than `schedule.refit_after_days`; else nothing. The same verdict, line and arguments give the same plan.
+    By itself: retune if there is a reason to and the line has rested for `schedule.rest_days` since its last search.
+    Reasons are that the incumbent is of a family that the line does not search, as the popularity baseline is, and
+    that the line has drifted. Else refit if the incumbent is older than `schedule.refit_after_days`; else nothing.
+    The same verdict, line and arguments give the same plan, whatever has been searched since.
 
     Args:
         line: Whose search, budgets and schedule.
@@ -62,12 +63,18 @@ def decide(
     if budget_s is not None and budget_s <= 0:
         raise ValueError(f"budget_s must be positive but is {budget_s}.")
     incumbent = find_bundle(store, verdict.release_id)
-    taken, because = _by_itself(line, store, verdict, incumbent) if action is None else (action, "")
+    own_family, own_configuration = _completed(incumbent, family, configuration or {})
+    name = partial(_identify, line, verdict, own_family, own_configuration, budget_s, nonce)
+    if action is None:
+        taken, because = _by_itself(line, store, verdict, incumbent, search_id=name(Action.RETUNE))
+    else:
+        taken, because = action, ""
+    if taken is Action.REFIT:
+        _refuse_untrainable(own_family, own_configuration)
     if reason:
         because = f"{because} {by}: {reason}".strip()
-    own_family, own_configuration = _completed(incumbent, family, configuration or {})
     made = Plan(
-        plan_id=_identify(line, verdict, taken, own_family, own_configuration, budget_s, nonce),
+        plan_id=name(taken),
         action=taken,
         because=because,
         dataset_id=verdict.dataset_id,
@@ -96,19 +103,23 @@ def key(plan_id: str, name: str) -> str:
     return f"studies/{plan_id}/{name}"
 
 
-def _by_itself(line: Line, store: Store, verdict: DriftVerdict, incumbent: Bundle) -> tuple[Action, str]:
-    if incumbent.family not in line.search.families:
-        searched = ", ".join(line.search.families)
-        return Action.RETUNE, f"The incumbent is {incumbent.family}, which is not among what is searched: {searched}."
-    found = "Nothing has drifted"
-    if verdict.drifted:
-        rested = _days_since_search(store, verdict)
+def _by_itself(
+    line: Line, store: Store, verdict: DriftVerdict, incumbent: Bundle, *, search_id: str
+) -> tuple[Action, str]:
+    """Choose by the rule that `decide` states; `search_id` is what the plan of a search would be called."""
+    found, detail = _reason_to_search(line, verdict, incumbent)
+    if found:
+        rested = _days_since_search(store, verdict, search_id)
         if rested is None or rested >= line.schedule.rest_days:
-            return Action.RETUNE, f"The line has drifted: {verdict.because}"
-        found = (
-            f"The line has drifted, but its last search was {rested:.1f} days of feedback ago and it rests "
+            return Action.RETUNE, f"{found}{detail}"
+        found += (
+            f", but the line's last search was {rested:.1f} days of feedback ago and it rests "
             f"for {line.schedule.rest_days:g}"
         )
+    else:
+        found = "Nothing has drifted"
+    if incumbent.family not in FAMILIES:
+        return Action.NOTHING, f"{found}; the incumbent is {incumbent.family}, which nothing here can train again."
     age = verdict.as_of - dataset(store, incumbent.dataset_id).as_of
     days, limit = age / timedelta(days=1), line.schedule.refit_after_days
     if days > limit:
@@ -116,40 +127,66 @@ def _by_itself(line: Line, store: Store, verdict: DriftVerdict, incumbent: Bundl
     return Action.NOTHING, f"{found}; the incumbent is {days:.1f} days old, which is not over {limit:g}."
 
 
-def _days_since_search(store: Store, verdict: DriftVerdict) -> float | None:
-    """Count the days of feedback between the last search on another dataset and this verdict; None: there was none."""
-    for entry in reversed(ledger.read(store, what="decided")):
-        if entry.evidence["action"] == Action.RETUNE and entry.evidence["dataset_id"] != verdict.dataset_id:
-            last = plan(store, str(entry.evidence["plan_id"]))
-            return (verdict.as_of - last.as_of) / timedelta(days=1)
-    return None
+def _reason_to_search(line: Line, verdict: DriftVerdict, incumbent: Bundle) -> tuple[str, str]:
+    """Say why a search would be due, and the detail of it; two empty texts where nothing asks for one."""
+    if incumbent.family not in line.search.families:
+        searched = ", ".join(line.search.families)
+        return f"The incumbent is {incumbent.family}, which is not among what is searched ({searched})", "."
+    if verdict.drifted:
+        return "The line has drifted", f": {verdict.because}"
+    return "", ""
+
+
+def _days_since_search(store: Store, verdict: DriftVerdict, search_id: str) -> float | None:
+    """Count the days of feedback between the newest search that ended and this verdict.
+
+    Returns:
+        The days; 0 where the search saw what the verdict is about, or newer feedback. None where there was no search,
+        or where the search that `verdict` asks for has been decided already, so that it is not asked of once more.
+    """
+    if _is_decided(store, search_id):
+        return None
+    ended = [entry.evidence for entry in ledger.read(store, what="searched")]
+    seen = [datetime.fromisoformat(str(facts["as_of"])) for facts in ended if facts["plan_id"] != search_id]
+    return max(0.0, (verdict.as_of - max(seen)) / timedelta(days=1)) if seen else None
+
+
+def _is_decided(store: Store, plan_id: str) -> bool:
+    try:
+        plan(store, plan_id)
+    except NotFound:
+        return False
+    return True
 
 
 def _completed(incumbent: Bundle, family: str | None, given: Configuration) -> tuple[str, Configuration]:
     """Fill up what is given from the incumbent, or from the family's defaults.
 
     An incumbent that an older version made may lack a parameter or have one that is gone; the defaults fill that too.
+    One that cannot be built for all that is only searched beside others: its trial will say so.
     """
     chosen = family or incumbent.family
+    old: Configuration = incumbent.configuration if chosen == incumbent.family else {}
     if chosen not in FAMILIES:
-        if family or given:
-            raise ValueError(f"family must be one of {sorted(FAMILIES)} but is {chosen!r}.")
-        return chosen, incumbent.configuration  # gone since: its trial will say so
+        return chosen, {**old, **given}
     defaults = FAMILIES[chosen].defaults
-    old: Mapping[str, int | float | str | bool] = incumbent.configuration if chosen == incumbent.family else {}
-    completed = {**defaults, **{name: value for name, value in old.items() if name in defaults}, **given}
-    FAMILIES[chosen].check(completed)
-    return chosen, completed
+    return chosen, {**defaults, **{name: value for name, value in old.items() if name in defaults}, **given}
+
+
+def _refuse_untrainable(family: str, configuration: Configuration) -> None:
+    if family not in FAMILIES:
+        raise ValueError(f"family must be one of {sorted(FAMILIES)} but is {family!r}.")
+    FAMILIES[family].sketch(configuration, n_items=1)  # whatever the catalogue: no rule is about its size
 
 
 def _identify(
     line: Line,
     verdict: DriftVerdict,
-    action: Action,
     family: str,
     configuration: Configuration,
     budget_s: float | None,
     nonce: str,
+    action: Action,
 ) -> str:
     made_of = [
         line.name,

@@ -7,7 +7,7 @@ from recsys import ledger
 from recsys.errors import NoRelease, NotFound
 from recsys.models import FAMILIES
 from recsys.records import Action
-from recsys.tuning import decide, plan
+from recsys.tuning import close, decide, open_study, plan
 
 
 def days(n):
@@ -113,6 +113,16 @@ def test_a_refit_by_hand_takes_what_is_given_and_fills_up_the_rest(shop):
         ({"family": "oracle", "action": Action.REFIT, "reason": "r"}, "family must be one of .* but is 'oracle'"),
         ({"configuration": {"stepps": 8}, "action": Action.REFIT, "reason": "r"}, "unknown .*'stepps'"),
         ({"configuration": {"steps": "8"}, "action": Action.REFIT, "reason": "r"}, "steps of markov must be int"),
+        ({"configuration": {"steps": 0}, "action": Action.REFIT, "reason": "r"}, "steps of markov is out of range: 0"),
+        ({"configuration": {"epochs": 3}, "action": Action.REFIT, "reason": "r"}, "epochs of markov must be 0, "),
+        (
+            {"configuration": {"epochs": 0}, "family": "sasrec", "action": Action.REFIT, "reason": "r"},
+            "epochs of sasrec must be 1 or more but is 0",
+        ),
+        (
+            {"configuration": {"dim": -1}, "family": "sasrec", "action": Action.REFIT, "reason": "r"},
+            "dim of sasrec must be 1 or more but is -1",
+        ),
     ],
 )
 def test_an_order_that_cannot_be_carried_out_is_refused_and_nothing_is_written(shop, how, message):
@@ -138,29 +148,97 @@ def test_an_incumbent_of_an_older_version_is_filled_up_with_defaults(shop):
     assert found.configuration == {**FAMILIES["markov"].defaults, "steps": 3}
 
 
+def test_an_incumbent_that_no_longer_can_be_built_is_searched_beside_others_but_not_refitted(shop):
+    verdict = shop.released("two_tower", {**FAMILIES["two_tower"].defaults, "dim": 0})
+    assert decide(shop.line, shop.store, verdict, by="schedule").configuration["dim"] == 0
+    with pytest.raises(ValueError, match="dim of two_tower must be 1 or more but is 0"):
+        decide(shop.line, shop.store, verdict, by="operator", reason="r", action=Action.REFIT)
+
+
+def test_an_incumbent_whose_family_is_gone_is_never_refitted(shop):
+    verdict = shop.released("oracle", {"epochs": 0})
+    line = resting(shop)
+    search(shop, line, decide(line, shop.store, verdict, by="schedule"))
+    later = replace(verdict, dataset_id="another", as_of=verdict.as_of + days(29))
+    found = decide(line, shop.store, later, by="schedule")
+    assert found.action is Action.NOTHING
+    assert found.because.endswith("the incumbent is oracle, which nothing here can train again.")
+    with pytest.raises(ValueError, match=r"family must be one of \[.*\] but is 'oracle'"):
+        decide(line, shop.store, later, by="operator", reason="r", action=Action.REFIT)
+
+
+def resting(shop, rest_days=30.0):
+    schedule = shop.line.schedule.model_copy(update={"rest_days": rest_days, "refit_after_days": 99.0})
+    return shop.line.model_copy(update={"schedule": schedule})
+
+
+def search(shop, line, decided):
+    """Open and close the search, as if its budget had ended at once."""
+    open_study(line, shop.store, decided, shop.studies)
+    close(line, shop.store, decided, shop.studies)
+
+
 @pytest.mark.parametrize(
-    ("days_later", "action", "because"),
+    ("incumbent", "reason"),
     [
-        (29, Action.NOTHING, "its last search was 29.0 days of feedback ago and it rests for 30"),
-        (30, Action.RETUNE, "The line has drifted: item popularity"),
+        ("markov", "The line has drifted"),
+        ("popularity", "The incumbent is popularity, which is not among what is searched (markov, two_tower)"),
     ],
 )
-def test_drift_alone_begins_no_other_search_while_the_line_rests(shop, days_later, action, because):
-    line = shop.line.model_copy(
-        update={"schedule": shop.line.schedule.model_copy(update={"rest_days": 30.0, "refit_after_days": 99.0})}
-    )
-    first = shop.verdict(incumbent="markov")
-    assert decide(line, shop.store, first, by="schedule").action is Action.RETUNE
-    assert decide(line, shop.store, first, by="schedule").action is Action.RETUNE  # the same question, not a rest
+@pytest.mark.parametrize("days_later", [29, 30])
+def test_no_other_search_begins_while_the_line_rests(shop, incumbent, reason, days_later):
+    line, first = resting(shop), shop.verdict(incumbent=incumbent)
+    decided = decide(line, shop.store, first, by="schedule")
+    assert decided.action is Action.RETUNE  # the very first search begins at once
+    assert decided.because.startswith(reason)
+    search(shop, line, decided)
+    assert decide(line, shop.store, first, by="schedule") == decided  # the same question, not a rest
     later = replace(first, dataset_id="another", as_of=first.as_of + days(days_later))
     found = decide(line, shop.store, later, by="schedule")
-    assert found.action is action
-    assert because in found.because
+    if days_later == 30:
+        assert (found.action, found.because) == (Action.RETUNE, decided.because)
+    else:
+        assert found.action is Action.NOTHING
+        rests = "but the line's last search was 29.0 days of feedback ago and it rests for 30; the incumbent is "
+        assert found.because.startswith(f"{reason}, {rests}")
+
+
+def test_a_search_that_never_ran_is_nothing_to_rest_from(shop):
+    line, first = resting(shop), shop.verdict(incumbent="markov")
+    decide(line, shop.store, first, by="schedule")
+    later = replace(first, dataset_id="another", as_of=first.as_of + days(1))
+    assert decide(line, shop.store, later, by="schedule").action is Action.RETUNE
+
+
+def test_a_search_by_hand_on_the_same_dataset_is_one_to_rest_from(shop):
+    line, verdict = resting(shop), shop.verdict(incumbent="markov")
+    search(shop, line, decide(line, shop.store, verdict, by="operator", reason="r", action=Action.RETUNE, nonce="a"))
+    found = decide(line, shop.store, verdict, by="schedule")
+    assert found.action is Action.NOTHING
+    assert "last search was 0.0 days of feedback ago" in found.because
+
+
+def test_the_same_question_has_the_same_answer_whatever_was_searched_since(shop):
+    line, first = resting(shop), shop.verdict(incumbent="markov")
+    decided = decide(line, shop.store, first, by="schedule")
+    later = replace(first, dataset_id="another", as_of=first.as_of + days(40))
+    search(shop, line, decide(line, shop.store, later, by="schedule"))
+    assert decide(line, shop.store, first, by="schedule") == decided
+
+
+def test_a_rest_is_counted_without_the_plans_of_earlier_searches(shop):
+    line, first = resting(shop), shop.verdict(incumbent="markov")
+    decided = decide(line, shop.store, first, by="schedule")
+    search(shop, line, decided)
+    for entry in shop.store.list("studies/"):
+        shop.store.delete(entry.key)
+    later = replace(first, dataset_id="another", as_of=first.as_of + days(29))
+    assert decide(line, shop.store, later, by="schedule").action is Action.NOTHING
+    assert decide(line, shop.store, first, by="schedule") == decided
 
 
 def test_a_person_need_not_wait_for_the_rest_to_pass(shop):
-    line = shop.line.model_copy(update={"schedule": shop.line.schedule.model_copy(update={"rest_days": 30.0})})
-    first = shop.verdict(incumbent="markov")
-    decide(line, shop.store, first, by="schedule")
+    line, first = resting(shop), shop.verdict(incumbent="markov")
+    search(shop, line, decide(line, shop.store, first, by="schedule"))
     later = replace(first, dataset_id="another", as_of=first.as_of + days(1))
     assert decide(line, shop.store, later, by="operator", reason="now", action=Action.RETUNE).action is Action.RETUNE
