@@ -244,6 +244,17 @@ def test_a_range_is_quoted_as_the_line_writes_it(line, store, column, value, sai
     assert [(f.expectation, f.rows) for f in expectations.check(changed, store, batch).findings] == [(said, 1)]
 
 
+def test_refused_rows_that_were_corrected_are_taken_as_a_new_object(line, store):
+    land(store, "a", week(value={3: 9}))
+    checked = pull_and_check(line, store)
+    feedback.commit(line, store, checked)
+    rows = rows_of(store, checked.refused[0].kept_at).drop_columns(["_source", "_reasons"])
+    at = rows.column_names.index("value")
+    store.put("landing/corrected.parquet", parquet.pack(rows.set_column(at, "value", pa.array([0.9]))))
+    version = feedback.commit(line, store, pull_and_check(line, store))
+    assert (version.rows_added, version.rows) == (1, 200)
+
+
 # --- crashes
 
 
