@@ -38,7 +38,7 @@ def up(*, home: Path | None, port: int | None, tell: Callable[[str], None]) -> N
         tell(f"Log in as {airflow.login} with the password {airflow.password}")
         tell(f"Lines: {', '.join(lines)}. Objects: {store_url()}. Logs: {airflow.logs}.")
         tell("A line runs by itself once its DAGs are unpaused, on the page or with")
-        tell(f"  {_COMMAND} airflow dags unpause --yes --treat-dag-id-as-regex '.*_{lines[0]}'")
+        tell(f"  {_COMMAND} airflow dags unpause --yes --treat-dag-id-as-regex '^[a-z]+_{lines[0]}$'")
         tell("Ctrl-C or `make down` ends everything.")
         airflow.wait()
     tell("Airflow is down.")
