@@ -3,7 +3,7 @@
 Compares the newest window of a dataset with what the release in production was made from. The event on the asset
 *drift* comes whatever the verdict is, so that silence is visible; it wakes the DAG *retune*.
 
-The report lies in the store under `drift/<dataset>/report.html`.
+The report lies in the store under `drift/<dataset>/<release>/<settings>/report.html`.
 """
 
 from retune_airflow import assets, loops, params, tasks

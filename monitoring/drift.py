@@ -1,9 +1,9 @@
 """Judge whether the newest feedback still looks like what the incumbent was made from."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,8 +12,8 @@ from pydantic import JsonValue
 from recsys import channel, holdout, ledger
 from recsys import dataset as datasets
 from recsys.bundles import find_bundle
-from recsys.errors import Conflict, NoRelease, NotFound
-from recsys.records import ColumnDrift, Dataset, DriftVerdict, dump, load
+from recsys.errors import NoRelease, NotFound
+from recsys.records import ColumnDrift, Dataset, DriftVerdict, dump, parse
 from recsys.settings import Drift, Line
 from recsys.store import Store
 
@@ -25,8 +25,9 @@ NAMED = 4  # columns that a sentence names at most
 def judge(line: Line, store: Store, dataset: Dataset) -> DriftVerdict:
     """Compare the newest window of `dataset` with that of the dataset the incumbent was made from.
 
-    The verdict, Evidently's report and its numbers lie under `drift/<dataset_id>/`. To judge the same dataset against
-    the same incumbent again gives the verdict that lies there.
+    The verdict, Evidently's report and its numbers lie under `drift/<dataset_id>/<release_id>/<settings>/`, the last a
+    hash of what the line says about drift. To judge the same dataset against the same incumbent by the same settings
+    again gives the verdict that lies there.
 
     Args:
         line: Says which columns there are, and how far they may move.
@@ -40,12 +41,14 @@ def judge(line: Line, store: Store, dataset: Dataset) -> DriftVerdict:
         NoRelease: The channel is empty.
         NoFeedback: The dataset that the incumbent was made from is gone.
         BadBundle: The incumbent's bytes are not what its manifest says.
+        BadObject: The earlier verdict or a file of the dataset cannot be read.
     """
     named = channel.current(store)
     if named is None:
         raise NoRelease("There must be an incumbent to compare with, but the channel names no release.")
-    key = f"{_folder(dataset)}/verdict.json"
-    if (earlier := _read(store, key)) is not None and earlier.release_id == named.release_id:
+    settings = _settings(line)
+    folder = f"drift/{dataset.dataset_id}/{named.release_id}/{settings}"
+    if (earlier := _read(store, f"{folder}/verdict.json")) is not None:
         return earlier
     incumbent = find_bundle(store, named.release_id)
     same = DriftVerdict(
@@ -58,7 +61,7 @@ def judge(line: Line, store: Store, dataset: Dataset) -> DriftVerdict:
         report_key="",
         as_of=dataset.as_of,
     )
-    verdict = same if incumbent.dataset_id == dataset.dataset_id else _compare(line, store, dataset, same)
+    verdict = same if incumbent.dataset_id == dataset.dataset_id else _compare(line, store, dataset, same, folder)
     distances: dict[str, JsonValue] = {column.column: round(column.distance, 6) for column in verdict.columns}
     ledger.append(
         store,
@@ -73,11 +76,12 @@ def judge(line: Line, store: Store, dataset: Dataset) -> DriftVerdict:
                 "reference_id": verdict.reference_id,
                 "drifted": verdict.drifted,
                 "distances": distances,
+                "report_key": verdict.report_key,
             },
-            id=f"judged-{verdict.dataset_id}-{verdict.release_id}",
+            id=f"judged-{verdict.dataset_id}-{verdict.release_id}-{settings}",
         ),
     )
-    _keep(store, key, verdict)
+    store.put(f"{folder}/verdict.json", json.dumps(dump(verdict), indent=1).encode())
     log.info("dataset %s, drifted %s: %s", dataset.dataset_id, verdict.drifted, verdict.because)
     return verdict
 
@@ -108,7 +112,13 @@ def conclude(columns: Sequence[ColumnDrift], drift: Drift) -> tuple[bool, str]:
     return drifted, f"{len(moved)} of {len(columns)} columns moved, {says}: {'; '.join(named)}."
 
 
-def _compare(line: Line, store: Store, dataset: Dataset, nothing: DriftVerdict) -> DriftVerdict:
+def _settings(line: Line) -> str:
+    """Hash what of the line decides about a verdict."""
+    settings = line.model_dump(mode="json", include={"drift": True, "feedback": {"columns"}, "search": {"seed"}})
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _compare(line: Line, store: Store, dataset: Dataset, nothing: DriftVerdict, folder: str) -> DriftVerdict:
     """Judge two different datasets, on top of the verdict that there is `nothing` to see."""
     reference = datasets.dataset(store, nothing.reference_id)
     for which, window in (("newest", dataset), ("reference", reference)):
@@ -127,30 +137,14 @@ def _compare(line: Line, store: Store, dataset: Dataset, nothing: DriftVerdict) 
         top_items=line.drift.top_items,
     )
     found, report = distance.measure(compared, max_psi=line.drift.max_psi)
-    store.put(f"{_folder(dataset)}/report.json", report.json().encode())
-    store.put(f"{_folder(dataset)}/report.html", report.get_html_str(as_iframe=False).encode())
+    store.put(f"{folder}/report.json", report.json().encode())
+    store.put(f"{folder}/report.html", report.get_html_str(as_iframe=False).encode())
     drifted, because = conclude(found, line.drift)
-    return replace(
-        nothing, drifted=drifted, columns=found, because=because, report_key=f"{_folder(dataset)}/report.html"
-    )
-
-
-def _folder(dataset: Dataset) -> str:
-    return f"drift/{dataset.dataset_id}"
-
-
-def _keep(store: Store, key: str, verdict: DriftVerdict) -> None:
-    """Write the verdict; one for which nothing was computed leaves a better founded one in place."""
-    body = json.dumps(dump(verdict), indent=1).encode()
-    if verdict.columns:
-        store.put(key, body)
-        return
-    with suppress(Conflict):
-        store.create(key, body)
+    return replace(nothing, drifted=drifted, columns=found, because=because, report_key=f"{folder}/report.html")
 
 
 def _read(store: Store, key: str) -> DriftVerdict | None:
     try:
-        return load(DriftVerdict, json.loads(store.get(key).body))
+        return parse(DriftVerdict, key, store.get(key).body)
     except NotFound:
         return None

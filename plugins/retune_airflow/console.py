@@ -35,18 +35,18 @@ def overview(user: GetUserDep) -> HTMLResponse:
     return _page([_card(line) for line in good_lines() if _may_read(user, line.name)], wrong=_wrong_lines())
 
 
-@app.get("/{name}/drift/{dataset_id}")
-def drift(name: str, dataset_id: str, user: GetUserDep) -> HTMLResponse:
-    """Show the drift report of a dataset, with Evidently's scripts shut off from Airflow's pages and cookies."""
+@app.get("/{name}/drift/{place:path}")
+def drift(name: str, place: str, user: GetUserDep) -> HTMLResponse:
+    """Show the drift report that lies at `place`, with its scripts shut off from Airflow's pages and cookies."""
     if not _may_read(user, name):
         raise HTTPException(403, "Forbidden")
     try:
-        body = stages.site(name, probe=False).store.get(f"drift/{dataset_id}/report.html").body
+        body = stages.site(name, probe=False).store.get(f"drift/{place}/report.html").body
     except (LineError, NotFound, ValueError) as error:
-        raise HTTPException(404, f"There is no drift report of {name} for {dataset_id}.") from error
+        raise HTTPException(404, f"There is no drift report of {name} at {place}.") from error
     except (StoreError, OSError) as error:
-        log.warning("The console cannot show the drift report of %s for %s: %s", name, dataset_id, error)
-        return _page([], wrong=f"The drift report of {name} for {dataset_id} cannot be read: {error}", status=503)
+        log.warning("The console cannot show the drift report of %s at %s: %s", name, place, error)
+        return _page([], wrong=f"The drift report of {name} at {place} cannot be read: {error}", status=503)
     return HTMLResponse(body, headers={"Content-Security-Policy": "sandbox allow-scripts"})
 
 

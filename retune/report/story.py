@@ -1,6 +1,5 @@
 """Tell what happened to a line, from what its part of the store holds and from nothing else, and sum it up."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ from recsys.records import (
     Study,
     Verdict,
     dump,
-    load,
+    parse,
 )
 from recsys.settings import Line
 from recsys.store import Store
@@ -53,8 +52,7 @@ def tell(line: Line, store: Store, *, started: datetime | None = None) -> Story:
 
     Raises:
         StoreError: The store cannot be read.
-        BadObject: The channel or an entry of the ledger cannot be read.
-        pydantic.ValidationError: A record is not what its kind must be.
+        BadObject: The channel, an entry of the ledger or a record cannot be read.
     """
     shelf = _Shelf(store, started)
     entries = ledger.read(store, since=started)
@@ -141,7 +139,7 @@ class _Shelf:
             and (even_older or self._started is None or entry.modified >= self._started)
         ]
         found.sort(key=lambda entry: entry.modified)
-        return [load(kind, json.loads(self._store.get(entry.key).body)) for entry in found]
+        return [parse(kind, entry.key, self._store.get(entry.key).body) for entry in found]
 
     def ndcg_per_case(self, card: Scorecard) -> pa.Table | None:
         """Give the columns `user` and `ndcg` of the evidence behind a scorecard, or None where it is gone."""
@@ -194,7 +192,9 @@ def _turns(
     shelf: _Shelf, arrivals: Mapping[datetime, _Arrival], datasets: Mapping[str, Dataset], rounds: Sequence[Round]
 ) -> list[Turn]:
     """Gather what happened by the moment it happened for; what is about a dataset belongs to that dataset's moment."""
-    verdicts = {verdict.dataset_id: verdict for verdict in shelf.all(DriftVerdict, "drift/*/verdict.json")}
+    judged = shelf.all(DriftVerdict, "drift/*/*/*/verdict.json")
+    judged.sort(key=lambda verdict: bool(verdict.columns))  # that there was nothing to compare tells less
+    verdicts = {verdict.dataset_id: verdict for verdict in judged}
     new = {found.dataset_id for found in shelf.all(Dataset, "datasets/*/dataset.json")}
     told = new | verdicts.keys() | {found.plan.dataset_id for found in rounds}
     by_moment = {found.as_of: found for found in datasets.values() if found.dataset_id in told}

@@ -16,7 +16,7 @@ from monitoring import drift, windows
 from monitoring.columns import HISTORY, POPULARITY, SCORE
 from recsys import bundles, channel, feedback, holdout, ledger, synthetic
 from recsys import dataset as datasets
-from recsys.errors import NoRelease
+from recsys.errors import BadObject, NoRelease
 from recsys.ranker import Ranker
 from recsys.records import Bundle, CheckedBatch, Dataset, DriftVerdict, load
 from recsys.settings import Line
@@ -138,9 +138,9 @@ def test_planted_drift_is_found_in_the_columns_where_it_was_planted(drifted):
 
 def test_the_verdict_its_report_and_its_numbers_lie_in_the_store(drifted):
     store, dataset, verdict = drifted
-    folder = f"drift/{dataset.dataset_id}"
+    folder = verdict.report_key.removesuffix("/report.html")
+    assert folder.startswith(f"drift/{dataset.dataset_id}/{verdict.release_id}/")
     assert load(DriftVerdict, json.loads(store.get(f"{folder}/verdict.json").body)) == verdict
-    assert verdict.report_key == f"{folder}/report.html"
     assert b"<html" in store.get(verdict.report_key).body[:500]
     metrics = json.loads(store.get(f"{folder}/report.json").body)["metrics"]
     assert {m["config"]["column"]: pytest.approx(m["value"]) for m in metrics} == {
@@ -157,6 +157,7 @@ def test_judging_again_gives_the_same_verdict_and_no_second_entry(drifted):
     assert entry.why == verdict.because
     assert entry.evidence["drifted"] is True
     assert entry.evidence["distances"][POPULARITY] > 0.1
+    assert entry.evidence["report_key"] == verdict.report_key
 
 
 def test_a_new_incumbent_is_judged_anew(drifted, tmp_path):
@@ -164,8 +165,41 @@ def test_a_new_incumbent_is_judged_anew(drifted, tmp_path):
     second = release_popularity(store, dataset, previous=first.release_id)
     verdict = drift.judge(LINE, store, dataset)
     assert (verdict.release_id, verdict.drifted, verdict.report_key) == (second, False, "")
-    # ... but what was found before stays readable: that there is nothing to compare tells less.
-    assert load(DriftVerdict, json.loads(store.get(f"drift/{dataset.dataset_id}/verdict.json").body)) == first
+    evidence = first.report_key.removesuffix("report.html")  # ... of which nothing is written over
+    assert load(DriftVerdict, json.loads(store.get(f"{evidence}verdict.json").body)) == first
+    assert [entry.evidence["release_id"] for entry in ledger.read(store, what="judged")] == [first.release_id, second]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"drift": {"max_psi": 50.0}},
+        {"feedback": {"columns": {"value": {"role": "label", "type": "number"}}}},
+        {"search": {"seed": 7}},  # which cases the incumbent scores
+    ],
+    ids=["drift", "columns", "seed"],
+)
+def test_other_settings_are_judged_anew(drifted, tmp_path, changed):
+    store, dataset, first = copy(drifted[0], tmp_path), *drifted[1:]
+    settings = LINE.model_dump(mode="json")
+    for table, values in changed.items():
+        settings[table] |= values
+    verdict = drift.judge(Line.model_validate_json(json.dumps(settings)), store, dataset)
+    assert verdict.report_key != first.report_key
+    assert verdict.drifted is ("drift" not in changed)
+    assert ("age" in {column.column for column in verdict.columns}) is ("feedback" not in changed)
+    for kept in (first.report_key, verdict.report_key):
+        assert store.get(kept).body
+    assert len(ledger.read(store, what="judged")) == 2
+    assert drift.judge(LINE, store, dataset) == first
+
+
+def test_a_verdict_that_cannot_be_read_is_named(drifted, tmp_path):
+    store, dataset, first = copy(drifted[0], tmp_path), *drifted[1:]
+    key = first.report_key.replace("report.html", "verdict.json")
+    store.put(key, b"oops")
+    with pytest.raises(BadObject, match=f"{key} must hold a DriftVerdict"):
+        drift.judge(LINE, store, dataset)
 
 
 def test_the_incumbents_own_dataset_is_not_compared_with_itself(started, tmp_path):
@@ -174,7 +208,7 @@ def test_the_incumbents_own_dataset_is_not_compared_with_itself(started, tmp_pat
     assert not verdict.drifted
     assert verdict.because == "The incumbent was made from this very dataset."
     assert (verdict.columns, verdict.report_key) == ((), "")
-    assert not list(store.list(f"drift/{reference.dataset_id}/report"))
+    assert [entry.key.rpartition("/")[2] for entry in store.list("drift/")] == ["verdict.json"]
     assert [entry.why for entry in ledger.read(store) if entry.what == "judged"] == [verdict.because]
 
 

@@ -1,6 +1,7 @@
 """The console's pages: who may see them, and that nothing in a store becomes markup."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 
 import httpx
@@ -91,6 +92,16 @@ def test_pages_may_run_no_scripts_and_reports_no_more_than_their_own(store, view
     assert report.headers["content-security-policy"] == "sandbox allow-scripts"
 
 
+def test_the_last_verdict_leads_to_its_report(store, viewer):
+    place = "drift/dataset/popularity-1/settings"
+    store.put(f"{place}/report.html", b"<html>far</html>")
+    evidence = {"dataset_id": "dataset", "report_key": f"{place}/report.html"}
+    ledger.append(store, ledger.Entry(what="judged", who="drift", why="far", evidence=evidence))
+    [link] = re.findall(r'<a href="([^"]+)">Report</a>', get("/").text)
+    assert link == f"shop/{place}"
+    assert get(f"/{link}").text == "<html>far</html>"
+
+
 @pytest.mark.parametrize("path", ["/shop/drift/none", "/books/drift/abc", "/shop/drift/..", "/shop/drift/.hidden"])
 def test_what_is_not_there_is_not_found(viewer, path):
     assert get(path).status_code == 404
@@ -124,7 +135,7 @@ def test_a_store_that_does_not_answer_is_said_on_every_page(viewer, monkeypatch,
     report = get("/shop/drift/abc")
     assert report.status_code == 503
     assert report.headers["content-security-policy"].startswith("default-src 'none'")
-    assert "The drift report of shop for abc cannot be read: s3://there-is-no-such-bucket" in report.text
+    assert "The drift report of shop at abc cannot be read: s3://there-is-no-such-bucket" in report.text
     assert "There is no line" not in report.text
 
 

@@ -122,7 +122,7 @@ class Books:
             report_key="",
             as_of=dataset.as_of,
         )
-        self.put(f"drift/{dataset.dataset_id}/verdict.json", made)
+        self.put(f"drift/{dataset.dataset_id}/{self.now}/settings/verdict.json", made)
         return made
 
     def decide(

@@ -126,7 +126,9 @@ def test_hostile_strings_are_only_ever_text(line, books):
     books.baseline(dataset)
     verdict = books.judge(dataset, (0.3, 0.2))
     hostile = tuple(replace(c, column=name) for c, name in zip(verdict.columns, (HOSTILE, FORMULA), strict=True))
-    books.put(f"drift/{dataset.dataset_id}/verdict.json", replace(verdict, columns=hostile))
+    books.put(
+        f"drift/{dataset.dataset_id}/{verdict.release_id}/settings/verdict.json", replace(verdict, columns=hostile)
+    )
     plan = books.decide(verdict, Action.RETUNE, HOSTILE, family=HOSTILE)
     trials = [replace(trial, reason=HOSTILE, stage=HOSTILE, infeasible=(HOSTILE,)) for trial in books.trials(plan)[:3]]
     books.search(plan, trials, ended=HOSTILE)

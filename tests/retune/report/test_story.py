@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from recsys.errors import BadObject
 from recsys.records import Action, Check, Outcome, dump
 from retune import report
 from retune.report import Ending
@@ -52,6 +53,22 @@ def test_the_baseline_is_a_move_of_the_channel_but_no_release_of_the_loop(story)
     assert [release.family for release in story.releases] == ["popularity", "markov", "sasrec", "sasrec"]
     assert [release.generation for release in story.releases] == [1, 2, 3, 4]
     assert [found.release.generation for found in story.promoted] == [2, 3, 4]
+
+
+def test_a_verdict_with_nothing_to_compare_does_not_hide_what_was_found_before(line, books):
+    dataset = books.freeze(DAY, 50_000)
+    books.baseline(dataset)
+    found = books.judge(dataset, (0.3, 0.2))
+    books.move("markov-1", "better", bundle_of=dataset)
+    books.judge(dataset)
+    [turn] = report.tell(line, books.store).turns
+    assert turn.drift == found
+
+
+def test_a_record_that_cannot_be_read_is_named(line, books):
+    books.store.put("studies/plan-1/plan.json", b"{}")
+    with pytest.raises(BadObject, match=r"studies/plan-1/plan\.json must hold a Plan"):
+        report.tell(line, books.store)
 
 
 def test_the_gain_over_a_reference_is_paired_over_users(line, books):
