@@ -48,6 +48,7 @@ def train(
     device: str = "cpu",
     share: float = 1.0,
     checkpoint: Path | None = None,
+    on_checkpoint: Callable[[], None] | None = None,
     on_epoch: Callable[[int, nn.Module], bool] | None = None,
     deadline: float | None = None,
 ) -> Training:
@@ -65,8 +66,10 @@ def train(
         device: Where to train, as PyTorch names it.
         share: Part of the users to learn from, in (0, 1]; with one seed, a smaller share is contained in a larger one.
         checkpoint: Folder that keeps the state after each epoch, and from which an interrupted training goes on.
-        on_epoch: Called with the number of finished epochs and the network in evaluation mode; True ends the
-            training. After an interruption it is called again for an epoch whose checkpoint had not been written.
+        on_checkpoint: Called each time that the folder holds a new state.
+        on_epoch: Called with the number of finished epochs and the network in evaluation mode, before that epoch's
+            state is kept; True ends the training. After an interruption it is called again for an epoch whose state
+            had not been kept.
         deadline: Instant of `time.monotonic()` after which no epoch begins.
 
     Raises:
@@ -98,6 +101,8 @@ def train(
                 save_checkpoint(
                     checkpoint, network, optimiser, Progress(epoch=epoch, losses=tuple(losses), fingerprint=fingerprint)
                 )
+                if on_checkpoint is not None:
+                    on_checkpoint()
             if stopped == "asked":
                 break
     network.eval()
@@ -174,9 +179,10 @@ def windows(
 ) -> Iterator[NDArray[np.int64]]:
     """Cut the sequences into windows and give batches of windows of similar length, in random order.
 
-    Every item is a target once. A user with more than L items is cut at places that are drawn anew each time; a
-    window begins with the item before its first target, or with padding at the user's beginning, from which a network
-    learns what to say of a new user.
+    Every item that the vocabulary knows is a target once; a window without such a target is left out, as there is
+    nothing to learn from it. A user with more than L items is cut at places that are drawn anew each time; a window
+    begins with the item before its first target, or with padding at the user's beginning, from which a network learns
+    what to say of a new user.
 
     Yields:
         Items, left padded with 0, shape [B, W + 1] with W <= `history_length` and B x W about `batch_size` targets.
@@ -190,7 +196,8 @@ def windows(
     number = np.arange(len(user)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
     stop = np.minimum(begins[user] + first[user] + number * history_length, ends[user])
     start = np.where(number == 0, begins[user], begins[user] + first[user] + (number - 1) * history_length)
-    order = rng.permutation(len(user))
+    known = np.concatenate([[0], np.cumsum(sequences.items > 0)])  # [E + 1] how many before each place
+    order = rng.permutation(np.flatnonzero(known[stop] > known[start]))
     order = order[np.argsort(start[order] - stop[order], kind="stable")]  # longest first, equal lengths shuffled
     groups, at = [], 0
     while at < len(order):

@@ -143,7 +143,7 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
     with tempfile.TemporaryDirectory() as folder:
         carried = CarriedCheckpoint(bench.store, key, Path(folder))
         carried.fetch()
-        watch = _Watch(trial, bench, carried, int(configuration["epochs"]), ending)
+        watch = _Watch(trial, bench, int(configuration["epochs"]), ending)
         training = train(
             network,
             bench.frozen.train,
@@ -152,6 +152,7 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
             device=bench.device,
             share=stage.share,
             checkpoint=carried.folder,
+            on_checkpoint=carried.keep,
             on_epoch=watch,
         )
         ending.seconds["checkpoints"] = carried.seconds
@@ -183,19 +184,15 @@ def measure(frozen: Frozen, network: nn.Module) -> list[float]:
 
 
 class _Watch:
-    """Looks at a training after each epoch: keeps the checkpoint, reports each quarter, and stops what is hopeless."""
+    """Looks at a training after each epoch: reports each quarter, and stops what is hopeless or out of time."""
 
-    def __init__(
-        self, trial: optuna.Trial, bench: Bench, carried: CarriedCheckpoint, n_epochs: int, ending: Ending
-    ) -> None:
-        self._trial, self._bench, self._carried = trial, bench, carried
-        self.n_epochs, self._ending = n_epochs, ending
+    def __init__(self, trial: optuna.Trial, bench: Bench, n_epochs: int, ending: Ending) -> None:
+        self._trial, self._bench, self.n_epochs, self._ending = trial, bench, n_epochs, ending
         self.stopped_because = ""
         self._silent_until = time.monotonic() + SIGN_S
         self._may_stop = bench.prunes and not trial.user_attrs["incumbent"]  # the others are compared with that one
 
     def __call__(self, epoch: int, network: nn.Module) -> bool:
-        self._carried.keep()
         if epoch < self.n_epochs:
             if self._out_of_time():
                 self.stopped_because = "the time of its stage was over"

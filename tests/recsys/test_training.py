@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import nn
 
 from recsys.checkpoints import FILE
@@ -92,6 +94,24 @@ def test_interrupted_after_any_epoch_it_ends_with_the_same_bits(tmp_path):
         assert rest.resumed_after == done
         assert rest.losses == training.losses
         assert bits(resumed) == bits(whole)
+
+
+def test_each_epochs_state_is_announced_once_it_is_kept(tmp_path):
+    kept = []
+
+    def carry():
+        with safe_open(tmp_path / FILE, framework="pt") as file:
+            kept.append(json.loads(file.metadata()["progress"])["epoch"])
+
+    asked = []
+    run(checkpoint=tmp_path, on_checkpoint=carry, on_epoch=lambda epoch, _: asked.append((epoch, len(kept))))
+    assert kept == [1, 2, 3, 4]
+    assert asked == [
+        (1, 0),
+        (2, 1),
+        (3, 2),
+        (4, 3),
+    ]  # before its state is kept, so that it is asked again after a death
 
 
 def test_killed_process_loses_one_epoch_at_most(tmp_path):
@@ -255,6 +275,45 @@ def test_windows_name_every_item_once_after_items_that_really_came_before(length
             begins = held[0] in starts and row[0] == 0
             targets += held.tolist() if begins else held[1:].tolist()
     assert sorted(targets) == list(range(1, sum(lengths) + 1))
+
+
+@settings(deadline=None)
+@given(
+    items=st.lists(st.lists(st.integers(0, 2), max_size=12), min_size=1, max_size=6),
+    history_length=st.integers(1, 4),
+    batch_size=st.integers(1, 8),
+    seed=st.integers(0, 1000),
+)
+def test_every_window_has_a_known_target_and_no_known_item_is_left_out(items, history_length, batch_size, seed):
+    lengths = np.array([len(each) for each in items])
+    sequences = Sequences(
+        items=np.concatenate(items).astype(np.int32),
+        times=np.arange(lengths.sum()),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        n_items=2,
+    )
+    targets = []
+    for batch in windows(sequences, history_length, batch_size, np.random.default_rng(seed)):
+        assert (batch[:, 1:] > 0).any(1).all()
+        targets += batch[:, 1:][batch[:, 1:] > 0].tolist()
+    assert Counter(item for each in items for item in each if item) <= Counter(targets)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "two_tower", "hybrid"])
+def test_items_that_the_vocabulary_does_not_know_spoil_no_loss(name):
+    """Half of the users did nothing that is known, and each is a batch of its own."""
+    known = made([6] * 4)
+    sequences = Sequences(
+        items=np.where(np.arange(24) % 12 < 6, known.items, 0).astype(np.int32),
+        times=known.times,
+        offsets=known.offsets,
+        n_items=known.n_items,
+    )
+    family = FAMILIES[name]
+    configuration = {**family.defaults, "epochs": 2, "batch_size": 1, "dim": 8}
+    training = train(family.build(configuration, n_items=11), sequences, configuration, seed=0)
+    assert training.epochs == 2
+    assert np.isfinite(training.losses).all()
 
 
 def test_windows_are_drawn_anew_for_each_epoch():
