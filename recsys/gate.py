@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from recsys import ledger
 from recsys.bundles import INT8, key
 from recsys.errors import NoRelease, NotFound
-from recsys.records import Check, Comparison, Estimate, Outcome, Verdict, dump, load
+from recsys.records import Check, Comparison, Estimate, Outcome, Verdict, dump, parse
 from recsys.settings import Line
 from recsys.store import Store
 
@@ -41,12 +41,12 @@ def verdict(store: Store, release_id: str) -> Verdict:
 
     Raises:
         NoRelease: The bundle has not been judged.
+        BadObject: The verdict cannot be read.
     """
     try:
-        body = store.get(key(release_id, VERDICT)).body
+        return parse(Verdict, key(release_id, VERDICT), store.get(key(release_id, VERDICT)).body)
     except NotFound as error:
         raise NoRelease(f"{release_id!r} must have been judged, but there is no verdict on it.") from error
-    return load(Verdict, json.loads(body))
 
 
 def judge(line: Line, comparison: Comparison, *, by: str) -> Verdict:

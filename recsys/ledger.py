@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter
 
-from recsys.errors import BadObject, Conflict
+from recsys.errors import Conflict
+from recsys.records import parse
 from recsys.store import Store, check_key
 
 DECISIONS = (
@@ -141,10 +142,7 @@ def _fetch(store: Store, keys: Sequence[str]) -> list[Entry]:
 
 
 def _read(store: Store, key: str) -> Entry:
-    try:
-        return _ENTRY.validate_json(store.get(key).body)
-    except ValidationError as error:
-        raise BadObject(f"{key} is no entry of a ledger: {error}", key=key, reason=str(error)) from error
+    return parse(Entry, key, store.get(key).body)
 
 
 def _slug(what: str) -> str:

@@ -22,7 +22,7 @@ Record = TypeVar("Record")
 
 def dump(record: object) -> dict[str, Any]:
     """Turn `record` into JSON's types."""
-    data: dict[str, Any] = TypeAdapter(type(record)).dump_python(record, mode="json")
+    data: dict[str, Any] = _adapter(type(record)).dump_python(record, mode="json")
     return data
 
 
@@ -36,7 +36,7 @@ def load(kind: type[Record], data: Mapping[str, Any]) -> Record:
     >>> load(ObjectRef, dump(ObjectRef(key="landing/a.jsonl", etag="e", size_bytes=3)))
     ObjectRef(key='landing/a.jsonl', etag='e', size_bytes=3)
     """
-    found: Record = TypeAdapter(kind).validate_python(dict(data))
+    found: Record = _adapter(kind).validate_python(dict(data))
     return found
 
 
@@ -51,12 +51,22 @@ def parse(kind: type[Record], key: str, body: bytes) -> Record:
     recsys.errors.BadObject: a.json must hold a FileRef, but does not: size_bytes: Field required.
     """
     try:
-        found: Record = TypeAdapter(kind).validate_json(body)
+        found: Record = _adapter(kind).validate_json(body)
     except ValidationError as error:
         reason = "; ".join(_explain(one) for one in error.errors(include_url=False))
         message = f"{key} must hold a {kind.__name__}, but does not: {reason}."
         raise BadObject(message, key=key, reason=reason) from error
     return found
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Make the adapter of a kind once, as that takes longer than reading a record with it."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def _explain(error: Mapping[str, Any]) -> str:

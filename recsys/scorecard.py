@@ -1,6 +1,5 @@
 """Measure a bundle and the incumbent on the same locked holdout, in the same run."""
 
-import io
 import json
 import logging
 from collections.abc import Mapping
@@ -9,10 +8,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys import channel, ledger
+from recsys import channel, ledger, parquet
 from recsys import dataset as datasets
 from recsys.bundles import FP32, INT8, key
 from recsys.errors import NoRelease, NotFound
@@ -20,7 +18,7 @@ from recsys.holdout import load_holdout
 from recsys.latency import Latencies, measure_latency
 from recsys.metrics import Evaluation, Scorer, evaluate, interval
 from recsys.ranker import LOWEST, Ranker, Translated
-from recsys.records import Bundle, Comparison, Dataset, Estimate, LatencyResult, Scorecard, dump, load
+from recsys.records import Bundle, Comparison, Dataset, Estimate, LatencyResult, Scorecard, dump, parse
 from recsys.references import references
 from recsys.sequences import Cases
 from recsys.settings import Line
@@ -96,12 +94,12 @@ def comparison(store: Store, release_id: str) -> Comparison:
 
     Raises:
         NoRelease: The bundle has not been measured.
+        BadObject: The comparison cannot be read.
     """
     try:
-        body = store.get(key(release_id, COMPARISON)).body
+        return parse(Comparison, key(release_id, COMPARISON), store.get(key(release_id, COMPARISON)).body)
     except NotFound as error:
         raise NoRelease(f"{release_id!r} must have been measured, but there is no comparison of it.") from error
-    return load(Comparison, json.loads(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class _Cards:
     ) -> Scorecard:
         found, confidence = seen.evaluation, self.line.gate.confidence
         per_case_key = key(self.bundle.release_id, f"cases/{self.dataset.dataset_id}-{release_id}.parquet")
-        self.store.put(per_case_key, _parquet(found))
+        self.store.put(per_case_key, parquet.pack(_per_case(found)))
         return Scorecard(
             release_id=release_id,
             dataset_id=self.dataset.dataset_id,
@@ -230,8 +228,8 @@ def _mean(per_case: NDArray[np.float64], users: NDArray[np.int64], confidence: f
     return Estimate(value=float(per_case.mean()), low=low, high=high)
 
 
-def _parquet(found: Evaluation) -> bytes:
-    table = pa.table(
+def _per_case(found: Evaluation) -> pa.Table:
+    return pa.table(
         {
             "user": found.users,
             "rank": found.ranks,
@@ -240,9 +238,6 @@ def _parquet(found: Evaluation) -> bytes:
             "reciprocal_rank": found.reciprocal_rank,
         }
     )
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
 
 
 def _tell(store: Store, measured: Comparison) -> None:

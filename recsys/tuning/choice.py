@@ -17,7 +17,7 @@ from recsys.dataset import Frozen, dataset
 from recsys.dataset import load as load_dataset
 from recsys.errors import NoCandidate, NotFound
 from recsys.models import FAMILIES
-from recsys.records import Action, Candidate, Configuration, Plan, TrialResult, dump, load
+from recsys.records import Action, Candidate, Configuration, Plan, TrialResult, dump, parse
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.training import train
@@ -102,7 +102,7 @@ def candidate(store: Store, plan_id: str | None = None) -> Candidate:
         at = key(plan_id, "candidate.json")
     try:
         if at:
-            return load(Candidate, json.loads(store.get(at).body))
+            return parse(Candidate, at, store.get(at).body)
     except NotFound as error:
         raise NoCandidate(f"The plan {plan_id} must have a candidate in {store.url}, but has none.") from error
     raise NoCandidate(f"There must be a candidate in {store.url}, but no plan has one.")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recsys.errors import NotFound
 from recsys.graph import rough_latency, session, to_onnx
 from recsys.models import Family
-from recsys.records import Configuration, dump, load
+from recsys.records import Configuration, dump, parse
 from recsys.sequences import Cases
 from recsys.settings import Budgets
 from recsys.store import Store
@@ -75,7 +75,7 @@ class Costs:
         key = f"{self._prefix}/{self._shape(family, configuration)}.json"
         if key not in self._measured:
             try:
-                self._measured[key] = load(Cost, json.loads(self._store.get(key).body))
+                self._measured[key] = parse(Cost, key, self._store.get(key).body)
             except NotFound:
                 self._measured[key] = measured = self._measure(family, configuration)
                 self._store.put(key, json.dumps(dump(measured)).encode())

@@ -11,7 +11,7 @@ from recsys.bundles import find_bundle
 from recsys.dataset import dataset
 from recsys.errors import NotFound
 from recsys.models import FAMILIES
-from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, dump, load
+from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, dump, parse
 from recsys.settings import Line
 from recsys.store import Store
 
@@ -95,7 +95,8 @@ def plan(store: Store, plan_id: str) -> Plan:
     Raises:
         NotFound: There is none.
     """
-    return load(Plan, json.loads(store.get(key(plan_id, "plan.json")).body))
+    at = key(plan_id, "plan.json")
+    return parse(Plan, at, store.get(at).body)
 
 
 def key(plan_id: str, name: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from recsys import ledger
 from recsys.errors import NotFound
-from recsys.records import Action, Plan, Study, TrialResult, dump, load
+from recsys.records import Action, Plan, Study, TrialResult, dump, parse
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.tuning.decision import key
@@ -121,7 +121,8 @@ def study(store: Store, plan_id: str) -> Study:
     Raises:
         NotFound: There is no such study, or it has not been closed.
     """
-    return load(Study, json.loads(store.get(key(plan_id, "study.json")).body))
+    at = key(plan_id, "study.json")
+    return parse(Study, at, store.get(at).body)
 
 
 def check_stage(stage: str) -> None:
