@@ -1,7 +1,9 @@
 """Keep weights and the state of a training in safetensors files that are replaced whole or not at all."""
 
+import hashlib
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from recsys.errors import BadObject
+from recsys.store import Store
 
 FILE = "checkpoint.safetensors"
 
@@ -42,6 +45,26 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise BadObject(
             f"{path} does not hold the weights of this network: {error}", key=str(path), reason=str(error)
         ) from error
+
+
+def keep_weights(store: Store, folder: str, network: nn.Module) -> tuple[str, str]:
+    """Write the weights of `network` into the store under a name made of their content, so that none replace others.
+
+    Args:
+        store: The line's part of the store.
+        folder: The beginning of the key, without '/' at its end.
+        network: Its parameters and buffers are written.
+
+    Returns:
+        The key and the SHA-256 of what lies there.
+    """
+    with tempfile.TemporaryDirectory() as local:
+        path = Path(local) / "weights.safetensors"
+        save_weights(network, path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        key = f"{folder}/weights-{digest[:16]}.safetensors"
+        store.upload(path, key)
+    return key, digest
 
 
 def save_checkpoint(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:

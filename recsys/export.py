@@ -18,7 +18,7 @@ from recsys import ledger
 from recsys.bundles import FP32, INT8, VOCABULARY, WEIGHTS, identify, keep_bundle, refer, refuse_external_data
 from recsys.checkpoints import load_weights
 from recsys.dataset import Frozen
-from recsys.errors import BadBundle
+from recsys.errors import BadBundle, BadObject
 from recsys.graph import session, to_onnx
 from recsys.latency import measure_latency
 from recsys.metrics import evaluate
@@ -57,11 +57,11 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
     Raises:
         BadBundle: Weights or scores are not finite, all scores are the same, or the graph does not score as the network
             does.
-        BadObject: The weights do not belong to the candidate's configuration.
+        BadObject: The weights are not those that the candidate was made with, or do not belong to its configuration.
         NoFeedback: The candidate's dataset is gone.
     """
     frozen = datasets.load(store, datasets.dataset(store, candidate.dataset_id))
-    weights = store.get(candidate.weights_key).body
+    weights = _weights(store, candidate)
     network = _network(candidate, weights, n_items=frozen.before_holdout.n_items)
     graph = _exported(network)
     cases = _window_cases(frozen)
@@ -217,6 +217,19 @@ def _compare_top(expected: NDArray[np.float32], found: NDArray[np.float32], *, k
             "real histories.",
             file=FP32,
         )
+
+
+def _weights(store: Store, candidate: Candidate) -> bytes:
+    body = store.get(candidate.weights_key).body
+    found = refer(body).sha256
+    if found != candidate.weights_sha256:
+        reason = f"must have the SHA-256 {candidate.weights_sha256}, but has {found}"
+        raise BadObject(
+            f"{candidate.weights_key} of candidate {candidate.candidate_id} {reason}.",
+            key=candidate.weights_key,
+            reason=reason,
+        )
+    return body
 
 
 def _network(candidate: Candidate, weights: bytes, *, n_items: int) -> nn.Module:

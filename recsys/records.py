@@ -281,6 +281,7 @@ class Candidate:
     configuration: Configuration
     seed: int
     weights_key: str  # safetensors
+    weights_sha256: str
     validation_ndcg_at_10: float | None
     by: str
     as_of: datetime

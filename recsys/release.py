@@ -3,10 +3,8 @@
 import hashlib
 import json
 import logging
-import tempfile
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 
 from recsys import channel, gate, ledger
 from recsys.bundles import find_bundle, read_bundle
@@ -182,7 +180,7 @@ def _was_good(store: Store, release_id: str) -> bool:
 def _popularity(store: Store, dataset: Dataset, *, by: str) -> Candidate:
     """Count the baseline and keep its weights where a study would keep a candidate's."""
     from recsys import dataset as datasets
-    from recsys.checkpoints import save_weights
+    from recsys.checkpoints import keep_weights
     from recsys.models import FAMILIES
 
     family = FAMILIES["popularity"]
@@ -190,11 +188,7 @@ def _popularity(store: Store, dataset: Dataset, *, by: str) -> Candidate:
     network = family.build(family.defaults, n_items=known.n_items)
     network.prepare(known, 0)  # type: ignore[operator]
     plan_id = f"baseline-{dataset.dataset_id}"
-    weights_key = f"studies/{plan_id}/weights.safetensors"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.safetensors"
-        save_weights(network, path)
-        store.upload(path, weights_key)
+    weights_key, digest = keep_weights(store, f"studies/{plan_id}", network)
     return Candidate(
         candidate_id=plan_id,
         plan_id=plan_id,
@@ -203,6 +197,7 @@ def _popularity(store: Store, dataset: Dataset, *, by: str) -> Candidate:
         configuration=family.defaults,
         seed=0,
         weights_key=weights_key,
+        weights_sha256=digest,
         validation_ndcg_at_10=None,
         by=by,
         as_of=dataset.as_of,

@@ -1,6 +1,5 @@
 """Choose the configuration that a search confirmed, and train it on everything before the holdout."""
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -12,10 +11,10 @@ import torch
 from torch import nn
 
 from recsys import ledger
-from recsys.checkpoints import save_weights
+from recsys.checkpoints import keep_weights
 from recsys.dataset import Frozen, dataset
 from recsys.dataset import load as load_dataset
-from recsys.errors import NoCandidate, NotFound
+from recsys.errors import Conflict, NoCandidate, NotFound
 from recsys.models import FAMILIES
 from recsys.records import Action, Candidate, Configuration, Plan, TrialResult, dump, parse
 from recsys.settings import Line
@@ -45,8 +44,8 @@ def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
     """Pick the best configuration and train it on everything before the holdout; for a refit, train the plan's own.
 
     Best is the highest mean over the seeds in the last stage in which a challenger has a complete trial; among equals
-    the smaller network. Trials that miss the line's budgets are never complete. The incumbent's configuration competes,
-    and may win: then this is a refit.
+    the smaller network. The seeds are those that all of that stage have. Trials that miss the line's budgets are never
+    complete. The incumbent's configuration competes, and may win: then this is a refit.
 
     Args:
         line: Whose search.
@@ -55,7 +54,7 @@ def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
         studies: Where the study lies.
 
     Returns:
-        The candidate, whose weights lie in the store; that of an earlier call where there was one.
+        The candidate, whose weights lie in the store; that of an earlier call, or of a faster one, where there was one.
 
     Raises:
         NoCandidate: No trial is complete; the message says what became of them.
@@ -64,10 +63,8 @@ def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
     """
     if plan.action is Action.NOTHING:
         raise ValueError(f"The plan {plan.plan_id} is to do nothing, so there is nothing to choose.")
-    try:
-        return candidate(store, plan.plan_id)
-    except NoCandidate:
-        pass
+    if found := _kept(store, plan.plan_id):
+        return found
     frozen = load_dataset(store, dataset(store, plan.dataset_id))
     trials = close(line, store, plan, studies).trials
     choice = _refit(plan) if plan.action is Action.REFIT else _best(plan, trials, frozen)
@@ -80,12 +77,12 @@ def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
         configuration=choice.configuration,
         seed=plan.seed,
         weights_key=weights_key,
+        weights_sha256=digest,
         validation_ndcg_at_10=choice.ndcg_at_10,
         by=plan.by,
         as_of=plan.as_of,
     )
-    _keep(store, made, choice)
-    return made
+    return _keep(store, made, choice)
 
 
 def candidate(store: Store, plan_id: str | None = None) -> Candidate:
@@ -126,9 +123,8 @@ def _best(plan: Plan, trials: tuple[TrialResult, ...], frozen: Frozen) -> Choice
 
 
 def _size(standing: Standing, frozen: Frozen) -> int:
-    with torch.device("meta"):
-        network = FAMILIES[standing.family].build(standing.configuration, n_items=frozen.before_holdout.n_items)
-    return smallest_bytes(network)
+    family = FAMILIES[standing.family]
+    return smallest_bytes(family.sketch(standing.configuration, n_items=frozen.before_holdout.n_items))
 
 
 def _why(plan: Plan, best: Standing, standings: list[Standing]) -> str:
@@ -153,15 +149,9 @@ def _train(store: Store, plan: Plan, choice: Choice, frozen: Frozen) -> tuple[st
     """Train on all that lies before the holdout and keep the weights; give their key and SHA-256."""
     network: nn.Module = FAMILIES[choice.family].build(choice.configuration, n_items=frozen.before_holdout.n_items)
     at = checkpoint_key(plan.plan_id, choice.family, choice.configuration, seed=plan.seed, share=1.0)
-    weights_key = key(plan.plan_id, "weights.safetensors")
     with tempfile.TemporaryDirectory() as folder:
         carried = CarriedCheckpoint(store, f"{at}-refit", Path(folder) / "checkpoint")
         carried.fetch()
-
-        def keep(epoch: int, network: nn.Module) -> bool:
-            carried.keep()
-            return False
-
         train(
             network,
             frozen.before_holdout,
@@ -169,16 +159,27 @@ def _train(store: Store, plan: Plan, choice: Choice, frozen: Frozen) -> tuple[st
             seed=plan.seed,
             device="cuda" if torch.cuda.is_available() else "cpu",
             checkpoint=carried.folder,
-            on_epoch=keep,
+            on_checkpoint=carried.keep,
         )
-        weights = Path(folder) / "weights.safetensors"
-        save_weights(network, weights)
-        store.upload(weights, weights_key)
+        kept = keep_weights(store, f"studies/{plan.plan_id}", network)
         carried.drop()
-        return weights_key, hashlib.sha256(weights.read_bytes()).hexdigest()
+        return kept
 
 
-def _keep(store: Store, made: Candidate, choice: Choice) -> None:
+def _kept(store: Store, plan_id: str) -> Candidate | None:
+    try:
+        return candidate(store, plan_id)
+    except NoCandidate:
+        return None
+
+
+def _keep(store: Store, made: Candidate, choice: Choice) -> Candidate:
+    """Write the candidate down, unless a worker that was thought dead, or the one that replaced this, has been faster.
+
+    Its record comes last: where it lies, a later call does nothing more.
+    """
+    if found := _kept(store, made.plan_id):
+        return found
     log.info("candidate %s: %s", made.candidate_id, choice.because)
     ledger.append(
         store,
@@ -198,4 +199,8 @@ def _keep(store: Store, made: Candidate, choice: Choice) -> None:
             id=f"chosen-{made.candidate_id}",
         ),
     )
-    store.put(key(made.plan_id, "candidate.json"), json.dumps(dump(made), indent=1).encode())
+    try:
+        store.create(key(made.plan_id, "candidate.json"), json.dumps(dump(made), indent=1).encode())
+    except Conflict:
+        return candidate(store, made.plan_id)
+    return made

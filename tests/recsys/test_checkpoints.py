@@ -1,13 +1,24 @@
+import hashlib
 import json
 import os
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load
 from torch import nn
 
-from recsys.checkpoints import FILE, Progress, load_checkpoint, load_weights, save_checkpoint, save_weights
+from recsys.checkpoints import (
+    FILE,
+    Progress,
+    keep_weights,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
 from recsys.errors import BadObject
+from recsys.store.memory import MemoryStore
 
 PROGRESS = Progress(epoch=2, losses=(1.5, 1.25), fingerprint="abc")
 
@@ -80,6 +91,20 @@ def test_weights_of_another_shape_are_refused(tmp_path):
     save_weights(stepped()[0], tmp_path / "weights.safetensors")
     with pytest.raises(BadObject, match="does not hold the weights of this network"):
         load_weights(nn.Linear(3, 2), tmp_path / "weights.safetensors")
+
+
+def test_weights_in_a_store_are_named_by_their_content_so_none_replace_others():
+    store, (network, _) = MemoryStore(), stepped()
+    key, digest = keep_weights(store, "studies/a", network)
+    body = store.get(key).body
+    assert hashlib.sha256(body).hexdigest() == digest
+    assert key == f"studies/a/weights-{digest[:16]}.safetensors"
+    assert set(load(body)) == set(network.state_dict())
+    assert keep_weights(store, "studies/a", network) == (key, digest)
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    assert keep_weights(store, "studies/a", network) != (key, digest)
+    assert store.get(key).body == body
 
 
 def test_absent_weights_are_not_found(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from recsys import bundles, ledger
 from recsys import dataset as datasets
 from recsys.bundles import FP32, INT8, VOCABULARY, WEIGHTS, find_bundle, read_bundle
-from recsys.checkpoints import save_weights
+from recsys.checkpoints import keep_weights
 from recsys.errors import BadBundle, BadObject
 from recsys.export import MAX_ERROR, choose_graph, compare, package
 from recsys.models import FAMILIES
@@ -21,11 +21,9 @@ from recsys.training import train
 CONFIGURATION = {"dim": 16, "hidden": 32, "history_length": 8, "epochs": 3}
 
 
-def candidate_of(shop, network, configuration, folder, *, family: str) -> Candidate:
+def candidate_of(shop, network, configuration, *, family: str) -> Candidate:
     """Keep the weights of `network` as a study would."""
-    key = f"studies/plan-{family}/weights.safetensors"
-    save_weights(network, folder / "weights.safetensors")
-    shop.store.upload(folder / "weights.safetensors", key)
+    key, digest = keep_weights(shop.store, f"studies/plan-{family}", network)
     return Candidate(
         candidate_id=f"candidate-{family}",
         plan_id=f"plan-{family}",
@@ -34,6 +32,7 @@ def candidate_of(shop, network, configuration, folder, *, family: str) -> Candid
         configuration=configuration,
         seed=3,
         weights_key=key,
+        weights_sha256=digest,
         validation_ndcg_at_10=0.1,
         by="schedule",
         as_of=shop.dataset.as_of,
@@ -49,7 +48,7 @@ def trained(shop_at, tmp_path_factory):
     known = datasets.load(shop.store, shop.dataset).before_holdout
     network = family.build(configuration, n_items=known.n_items)
     train(network, known, configuration, seed=3)
-    candidate = candidate_of(shop, network, configuration, tmp_path_factory.mktemp("weights"), family="two_tower")
+    candidate = candidate_of(shop, network, configuration, family="two_tower")
     return shop, candidate, network, package(shop.line, shop.store, candidate)
 
 
@@ -107,21 +106,27 @@ def test_the_graph_says_nothing_of_where_it_was_made(trained):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(trained, tmp_path, bad):
+def test_weights_that_are_no_numbers_are_refused(trained, bad):
     shop, candidate, network, _ = trained
     spoiled = FAMILIES["two_tower"].build(candidate.configuration, n_items=network.n_items)
     spoiled.load_state_dict(network.state_dict())
     with torch.no_grad():
         spoiled.items.weight[3, 0] = bad
     before = sorted(entry.key for entry in shop.store.list("releases/"))
-    other = candidate_of(shop, spoiled, candidate.configuration, tmp_path, family="two_tower")
-    try:
-        with pytest.raises(BadBundle, match=r"'items\.weight'") as refused:
-            package(shop.line, shop.store, other)
-    finally:
-        candidate_of(shop, network, candidate.configuration, tmp_path, family="two_tower")
+    other = candidate_of(shop, spoiled, candidate.configuration, family="two_tower")
+    with pytest.raises(BadBundle, match=r"'items\.weight'") as refused:
+        package(shop.line, shop.store, other)
     assert refused.value.file == WEIGHTS
     assert sorted(entry.key for entry in shop.store.list("releases/")) == before
+
+
+def test_weights_that_are_not_those_of_the_candidate_are_refused(trained):
+    shop, candidate, network, _ = trained
+    other = FAMILIES["two_tower"].build(candidate.configuration, n_items=network.n_items)
+    key, digest = keep_weights(shop.store, "studies/other", other)
+    with pytest.raises(BadObject, match=f"must have the SHA-256 {candidate.weights_sha256}, but has {digest}") as error:
+        package(shop.line, shop.store, replace(candidate, weights_key=key))
+    assert error.value.key == key
 
 
 def test_weights_of_another_configuration_are_refused(trained):
@@ -211,12 +216,12 @@ def test_int8_serves_where_it_loses_little_and_is_faster_or_the_only_one_that_fi
     assert choice.because.startswith(f"{kept if serves else 'fp32'} serves: ")
 
 
-def test_a_family_without_weights_to_quantise_serves_fp32_and_says_so(shop, tmp_path):
+def test_a_family_without_weights_to_quantise_serves_fp32_and_says_so(shop):
     family = FAMILIES["popularity"]
     known = datasets.load(shop.store, shop.dataset).before_holdout
     network = family.build(family.defaults, n_items=known.n_items)
     network.prepare(known, 0)
-    bundle = package(shop.line, shop.store, candidate_of(shop, network, family.defaults, tmp_path, family="popularity"))
+    bundle = package(shop.line, shop.store, candidate_of(shop, network, family.defaults, family="popularity"))
     assert set(bundle.files) == {FP32, WEIGHTS, VOCABULARY}
     assert (bundle.serves, bundle.serves_because) == (FP32, "fp32 serves: its graph has no weights to make int8.")
     graph = onnx.load_model_from_string(shop.store.get(bundles.key(bundle.release_id, FP32)).body)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load as load_tensors
@@ -10,6 +11,7 @@ from recsys.dataset import load as load_dataset
 from recsys.errors import NoCandidate
 from recsys.models import FAMILIES
 from recsys.records import Action, Study, TrialResult, dump
+from recsys.store.file import FileStore
 from recsys.training import train
 
 OWN = FAMILIES["popularity"].defaults
@@ -75,7 +77,8 @@ def test_the_best_mean_over_the_seeds_is_refitted_on_all_before_the_holdout(shop
     )
 
     weights = shop.store.get(made.weights_key).body
-    assert made.candidate_id == f"{plan.plan_id}-{hashlib.sha256(weights).hexdigest()[:8]}"
+    assert made.weights_sha256 == hashlib.sha256(weights).hexdigest()
+    assert made.candidate_id == f"{plan.plan_id}-{made.weights_sha256[:8]}"
     frozen = load_dataset(shop.store, shop.dataset)
     network = FAMILIES["two_tower"].build(TOWER, n_items=frozen.before_holdout.n_items)
     train(network, frozen.before_holdout, TOWER, seed=7)
@@ -86,6 +89,55 @@ def test_the_best_mean_over_the_seeds_is_refitted_on_all_before_the_holdout(shop
     (shop.folder / "weights").write_bytes(weights)
     load_weights(network, shop.folder / "weights")
     assert list(shop.store.list(f"studies/{plan.plan_id}/checkpoints/")) == []
+
+
+class Overtaken(FileStore):
+    """A store in which somebody else does something before a key of this beginning is written."""
+
+    def __init__(self, root, beginning, first):
+        super().__init__(root)
+        self._beginning, self._first = beginning, first
+
+    def _overtake(self, key):
+        if key.startswith(self._beginning) and self._first is not None:
+            first, self._first = self._first, None
+            first()
+
+    def upload(self, path, key):
+        self._overtake(key)
+        return super().upload(path, key)
+
+    def put(self, key, body):
+        self._overtake(key)
+        return super().put(key, body)
+
+    def create(self, key, body):
+        self._overtake(key)
+        return super().create(key, body)
+
+
+@pytest.mark.parametrize("before", ["weights-", "candidate.json"])
+def test_of_two_that_choose_at_once_both_give_the_candidate_that_was_kept_first(shop, plan, choose, before):
+    trials = [confirmed(0, "markov", MARKOV, 0.3)]
+    kept = []
+
+    def another_machine():
+        """Another machine's sums differ a little, and so do its weights."""
+        made = choose(plan, *trials)
+        body = shop.store.get(made.weights_key).body[:-1] + b"\x7f"
+        digest = hashlib.sha256(body).hexdigest()
+        other = replace(made, weights_key=f"studies/{plan.plan_id}/weights-{digest[:16]}.x", weights_sha256=digest)
+        shop.store.put(other.weights_key, body)
+        shop.store.put(f"studies/{plan.plan_id}/candidate.json", json.dumps(dump(other)).encode())
+        kept.append(other)
+
+    study = Study(plan=plan, trials=tuple(trials), seconds=1.0, ended="by hand", incumbent_misses=())
+    shop.store.put(f"studies/{plan.plan_id}/study.json", json.dumps(dump(study)).encode())
+    store = Overtaken(shop.folder / "shop" / "store", f"studies/{plan.plan_id}/{before}", another_machine)
+    found = tuning.choose(shop.line, store, plan, shop.studies)
+    assert [found] == kept
+    assert tuning.candidate(shop.store, plan.plan_id) == found
+    assert hashlib.sha256(shop.store.get(found.weights_key).body).hexdigest() == found.weights_sha256
 
 
 def test_of_equals_the_smaller_wins(shop, plan, choose):
@@ -111,6 +163,17 @@ def test_a_search_whose_confirmation_the_budget_ended_still_has_a_candidate(shop
     )
     assert (made.family, made.validation_ndcg_at_10) == ("markov", 0.2)
     assert "in refine" in why(shop)
+
+
+def test_finalists_are_compared_on_the_seeds_that_all_of_them_have_had(shop, plan, choose):
+    other = {**TOWER, "lr": 0.01}
+    made = choose(
+        plan,
+        confirmed(0, "two_tower", TOWER, 0.30, seed=7),
+        confirmed(1, "two_tower", other, 0.31, seed=7),
+        confirmed(2, "two_tower", TOWER, 0.50, seed=8),  # and then the budget was at its end
+    )
+    assert (made.configuration, made.validation_ndcg_at_10) == (other, 0.31)
 
 
 def test_a_search_without_a_complete_trial_has_no_candidate_and_says_what_became_of_it(shop, plan, choose):

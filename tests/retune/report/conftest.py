@@ -188,6 +188,7 @@ class Books:
             configuration=self._best(plan) or {"dim": 256, "layers": 4},
             seed=21,
             weights_key="",
+            weights_sha256="",
             validation_ndcg_at_10=0.101,
             by=plan.by,
             as_of=plan.as_of,
