@@ -83,9 +83,10 @@ def freeze(line: Line, store: Store, version: TableVersion) -> Dataset:
     dataset_id = _identify(line, pieces, content)
     try:
         found = _record(store, parts.key(dataset_id, "dataset.json"))
-        frozen = replace(found, cache_hit=True, table_version=version.version, as_of=version.as_of)
     except NotFound:
-        frozen = _write(store, dataset_id, line, version, pieces, report)
+        found = _write(store, dataset_id, line, version, pieces, report)
+    own = (found.table_version, found.as_of) == (version.version, version.as_of)  # if by a run of this that died
+    frozen = replace(found, cache_hit=not own, table_version=version.version, as_of=version.as_of)
     _point(store, frozen)
     ledger.append(
         store,
@@ -104,6 +105,7 @@ def freeze(line: Line, store: Store, version: TableVersion) -> Dataset:
                 "items": frozen.n_items,
                 "users": frozen.n_users,
             },
+            id=f"frozen-{dataset_id}-{version.version}-{microseconds(version.as_of)}",
         ),
     )
     return frozen

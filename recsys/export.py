@@ -96,13 +96,17 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
         as_of=candidate.as_of,
     )
     kept = keep_bundle(store, made, bodies)
-    if kept is made:
-        ledger.append(
-            store,
-            ledger.Entry(
-                at=datetime.now(UTC), what="packaged", who=kept.by, why=kept.serves_because, evidence=dump(kept)
-            ),
-        )
+    ledger.append(
+        store,
+        ledger.Entry(
+            at=datetime.now(UTC),
+            what="packaged",
+            who=kept.by,
+            why=kept.serves_because,
+            evidence=dump(kept),
+            id=f"packaged-{kept.release_id}",
+        ),
+    )
     log.info("Candidate %s is bundle %s: %s", candidate.candidate_id, kept.release_id, kept.serves_because)
     return kept
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from recsys import channel, gate, ledger
@@ -15,6 +16,8 @@ from recsys.settings import Line
 from recsys.store import Store
 
 log = logging.getLogger(__name__)
+
+BASELINE = "baseline-"  # how the nonce begins with which the baseline is installed
 
 
 def current(store: Store) -> Release | None:
@@ -30,7 +33,8 @@ def current(store: Store) -> Release | None:
 def release(line: Line, store: Store, verdict: Verdict) -> Release:
     """Put a candidate into production if its verdict is a pass and the incumbent it was measured against still serves.
 
-    Called again with the same verdict it moves nothing, and gives what the first call gave.
+    Called again with the same verdict it moves nothing, gives what the first call gave, and writes into the ledger what
+    that call may not have come to.
 
     Args:
         line: Whose channel moves.
@@ -43,7 +47,7 @@ def release(line: Line, store: Store, verdict: Verdict) -> Release:
         BadBundle: The candidate's bytes are not those of its manifest.
         NoRelease: The candidate's bundle is gone.
     """
-    nonce = hashlib.sha256(json.dumps(dump(verdict), sort_keys=True).encode()).hexdigest()[:32]
+    nonce = _digest(json.dumps(dump(verdict), sort_keys=True))
     if verdict.outcome is not Outcome.PASS:
         ledger.append(
             store,
@@ -75,13 +79,16 @@ def rollback(
 ) -> Release:
     """Put an earlier release back into production.
 
+    Called again with the same nonce it moves nothing, gives what the first call gave, and writes into the ledger what
+    that call may not have come to.
+
     Args:
         line: Whose channel moves.
         store: The line's part of the store.
         to: A release that was in production before or passed the gate; None: the one before the present one.
         reason: Why, in one sentence; the ledger keeps it.
         by: Who asks.
-        nonce: Names this decision, so that carrying it out a second time moves nothing; None: a decision of its own.
+        nonce: Any text that names this decision; None: a decision of its own.
 
     Raises:
         NoRelease: There is nothing to go back to, or `to` never passed the gate.
@@ -91,9 +98,9 @@ def rollback(
     """
     if not reason.strip() or not by.strip():
         raise ValueError(f"A rollback must say why and by whom, but says {reason!r} by {by!r}.")
-    nonce = f"rollback-{nonce or uuid.uuid4().hex}"
-    if made := next((move for move in channel.history(store) if move.nonce == nonce), None):
-        return _release(store, made)
+    nonce = f"rollback-{_digest(nonce or uuid.uuid4().hex)}"
+    if made := _made(store, lambda move: move.nonce == nonce):
+        return _written(store, made, what="rolled back")
     now = channel.current(store)
     if now is None:
         raise NoRelease(f"{line.name} must have a release to roll back from, but has none.")
@@ -109,12 +116,16 @@ def rollback(
 def install_baseline(line: Line, store: Store, dataset: Dataset, *, by: str) -> Release:
     """Make sure that something is in production: popularity, counted on everything before the dataset's holdout.
 
+    If it was this that put the baseline there but did not come to the ledger, that is made up for.
+
     Returns:
         What is in production; the baseline only if there was nothing.
 
     Raises:
         BadBundle: What is in production cannot be read, or the baseline cannot be exported.
     """
+    if made := _made(store, lambda move: move.nonce.startswith(BASELINE)):
+        _written(store, made, what="released")
     if found := current(store):
         return found
     from recsys import export
@@ -127,7 +138,7 @@ def install_baseline(line: Line, store: Store, dataset: Dataset, *, by: str) -> 
             expect=None,
             by=by,
             reason=f"The first release of {line.name} is popularity, the baseline.",
-            nonce=f"baseline-{bundle.release_id}",
+            nonce=f"{BASELINE}{bundle.release_id}",
             what="released",
         )
     except LostRace:
@@ -137,14 +148,38 @@ def install_baseline(line: Line, store: Store, dataset: Dataset, *, by: str) -> 
 
 
 def _move(store: Store, *, to: str, expect: str | None, by: str, reason: str, nonce: str, what: str) -> Release:
-    """Move the pointer and write it down; a second call with the same nonce does neither."""
+    """Move the pointer and write it down; a second call with the same nonce moves and writes nothing twice."""
+    ledger.Entry(what=what, who=by, why=reason)  # what the ledger would not take shall not move production
     pointer = channel.move(store, to=to, expect=expect, by=by, reason=reason, nonce=nonce)
+    log.info("Generation %d: %s %s: %s", pointer.generation, what, pointer.release_id, reason)
+    return _written(store, pointer, what=what)
+
+
+def _written(store: Store, pointer: Pointer, *, what: str) -> Release:
+    """Give what a move of the pointer released, once the ledger has it: time and id make it one entry."""
     moved = _release(store, pointer)
     ledger.append(
-        store, ledger.Entry(at=pointer.at, what=what, who=by, why=reason, evidence=dump(moved), id=f"move-{nonce}")
+        store,
+        ledger.Entry(
+            at=pointer.at,
+            what=what,
+            who=pointer.by,
+            why=pointer.reason,
+            evidence=dump(moved),
+            id=f"move-{pointer.nonce}",
+        ),
     )
-    log.info("Generation %d: %s %s: %s", moved.generation, what, moved.release_id, reason)
     return moved
+
+
+def _made(store: Store, which: Callable[[Pointer], bool]) -> Pointer | None:
+    """Find a move among those that the channel remembers."""
+    return next((move for move in channel.history(store) if which(move)), None)
+
+
+def _digest(decision: str) -> str:
+    """Name a decision so that it fits into a key, whatever it was called."""
+    return hashlib.sha256(decision.encode()).hexdigest()[:32]
 
 
 def _release(store: Store, pointer: Pointer) -> Release:

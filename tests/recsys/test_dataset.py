@@ -108,7 +108,7 @@ def test_an_unreadable_record_is_named(line, store, version):
     key = f"datasets/{frozen.dataset_id}/dataset.json"
     for body in (b"oops", b"[]", b"\xff", b'{"dataset_id": 1}'):
         store.put(key, body)
-        with pytest.raises(BadObject, match=f"{key} must hold a Dataset, but does not: ") as bad:
+        with pytest.raises(BadObject, match=f"{key} must hold a record of kind Dataset, but does not: ") as bad:
             dataset.dataset(store, frozen.dataset_id)
         assert bad.value.key == key
 
@@ -170,46 +170,29 @@ def test_the_newest_dataset_is_that_of_the_latest_version(line, store, version):
         dataset.dataset(store, "gone")
 
 
-class CrashError(Exception):
-    pass
-
-
-class Crashing:
-    """A store whose process dies just before its n-th write."""
-
-    def __init__(self, store, writes):
-        self._store = store
-        self._left = writes
-
-    def __getattr__(self, name):
-        method = getattr(self._store, name)
-        if name not in ("put", "create", "replace"):
-            return method
-
-        def counted(*arguments, **named):
-            if self._left == 0:
-                raise CrashError(name)
-            self._left -= 1
-            return method(*arguments, **named)
-
-        return counted
-
-
-def test_a_dataset_is_seen_whole_or_not_at_all_whenever_its_freezing_dies(line, store, version):
+def test_a_dataset_is_seen_whole_or_not_at_all_whenever_its_freezing_dies(line, store, version, dies):
     writes = 0
-    while True:
-        try:
-            frozen = dataset.freeze(line, Crashing(store, writes), version)
-        except CrashError:
-            writes += 1
-            for entry in store.list("datasets/"):
-                if entry.key.endswith("/dataset.json"):
-                    dataset.load(store, dataset.dataset(store, entry.key.split("/")[1]))
-        else:
-            break
-    assert writes == 9  # seven files, dataset.json, latest.json; the run after that finds the dataset there
-    assert frozen == replace(dataset.dataset(store, frozen.dataset_id), cache_hit=True)
+    while dies(store, writes, lambda store: dataset.freeze(line, store, version)):
+        writes += 1
+        for entry in store.list("datasets/"):
+            if entry.key.endswith("/dataset.json"):
+                dataset.load(store, dataset.dataset(store, entry.key.split("/")[1]))
+    assert writes == 9  # seven files, dataset.json, latest.json; whoever finds them writes the last and the ledger
+    frozen = dataset.dataset(store)
+    assert frozen == dataset.dataset(store, frozen.dataset_id)
     dataset.load(store, frozen)
+    [entry] = ledger.read(store, what="frozen")
+    assert entry.evidence["dataset_id"] == frozen.dataset_id
+    assert dataset.cache_counts(store) == {"hits": 0, "misses": 1}  # it was new, however often it was begun
+
+
+def test_freezing_a_version_again_for_the_same_moment_is_the_same_freezing(line, store, version):
+    first = dataset.freeze(line, store, version)
+    assert dataset.freeze(line, store, version) == first  # as a task does that is run again
+    assert dataset.cache_counts(store) == {"hits": 0, "misses": 1}
+    late = replace(version, as_of=AS_OF + timedelta(days=1))
+    assert dataset.freeze(line, store, late) == dataset.freeze(line, store, late)
+    assert dataset.cache_counts(store) == {"hits": 1, "misses": 1}
 
 
 def test_several_that_freeze_the_same_at_once_agree(line, store, version):

@@ -91,11 +91,13 @@ def test_the_vocabulary_is_the_dataset_s(trained):
     assert Ranker.open(shop.store, bundle.release_id).vocabulary == frozen.vocabulary
 
 
-def test_packaged_again_it_is_the_same_release_and_nothing_is_written_twice(trained):
+def test_packaged_again_it_is_the_same_release_and_nothing_of_it_is_written_twice(trained):
     shop, candidate, _, bundle = trained
-    before = {entry.key: entry.etag for entry in shop.store.list("")}
+    before = {entry.key: entry.etag for entry in shop.store.list("releases/")}
+    packaged = ledger.read(shop.store, what="packaged")
     assert package(shop.line, shop.store, replace(candidate, candidate_id="another name", by="somebody")) == bundle
-    assert {entry.key: entry.etag for entry in shop.store.list("")} == before
+    assert {entry.key: entry.etag for entry in shop.store.list("releases/")} == before
+    assert ledger.read(shop.store, what="packaged") == packaged
 
 
 def test_the_graph_says_nothing_of_where_it_was_made(trained):

@@ -171,6 +171,43 @@ def test_the_same_rollback_carried_out_again_goes_no_further(shop, third):
     assert len(entries(shop, "rolled back")) == 1
 
 
+def test_whenever_a_rollback_dies_carrying_it_out_again_writes_it_down_once(shop, third, dies):
+    def back(store):
+        rollback(shop.line, store, reason=REASON, by="operator", nonce="run-7")
+
+    writes = 0
+    while dies(shop.store, writes, back):
+        writes += 1
+    assert writes == 2  # the pointer and the ledger
+    moved = current(shop.store)
+    assert moved.release_id == third[1].release_id
+    [entry] = entries(shop, "rolled back")
+    assert (entry.who, entry.why, entry.at, entry.evidence) == ("operator", REASON, moved.at, dump(moved))
+
+
+def test_a_rollback_is_written_down_even_if_others_have_moved_on_since_it_died(shop, third, dies):
+    assert dies(shop.store, 1, lambda store: rollback(shop.line, store, reason=REASON, by="operator", nonce="run-7"))
+    rollback(shop.line, shop.store, to=third[0].release_id, reason="Further.", by="operator")
+    again = rollback(shop.line, shop.store, reason=REASON, by="operator", nonce="run-7")
+    assert again.release_id == third[1].release_id
+    assert current(shop.store).release_id == third[0].release_id
+    assert [entry.why for entry in entries(shop, "rolled back")] == [REASON, "Further."]
+
+
+@pytest.mark.parametrize("nonce", ["manual__2026-01-05/../..", "n" * 300, ".", "ü\n"])
+def test_a_rollback_may_be_called_anything(shop, third, nonce):
+    one = rollback(shop.line, shop.store, reason=REASON, by="operator", nonce=nonce)
+    assert rollback(shop.line, shop.store, reason=REASON, by="operator", nonce=nonce) == one
+    assert [entry.evidence["release_id"] for entry in entries(shop, "rolled back")] == [third[1].release_id]
+
+
+@pytest.mark.parametrize(("reason", "by"), [("not \udcff text", "operator"), (REASON, "not \udcff text")])
+def test_what_the_ledger_cannot_take_does_not_move_production(shop, third, reason, by):
+    with pytest.raises(ValueError, match="surrogates"):
+        rollback(shop.line, shop.store, reason=reason, by=by)
+    assert current(shop.store).release_id == third[2].release_id
+
+
 @pytest.mark.parametrize(("reason", "by"), [("", "operator"), (" ", "operator"), (REASON, "")])
 def test_a_rollback_must_say_why_and_by_whom(shop, third, reason, by):
     with pytest.raises(ValueError, match="must say why and by whom"):
