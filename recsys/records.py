@@ -48,13 +48,13 @@ def parse(kind: type[Record], key: str, body: bytes) -> Record:
 
     >>> parse(FileRef, "a.json", b'{"sha256": "5e"}')
     Traceback (most recent call last):
-    recsys.errors.BadObject: a.json must hold a FileRef, but does not: size_bytes: Field required.
+    recsys.errors.BadObject: a.json must hold a record of kind FileRef, but does not: size_bytes: Field required.
     """
     try:
         found: Record = _adapter(kind).validate_json(body)
     except ValidationError as error:
         reason = "; ".join(_explain(one) for one in error.errors(include_url=False))
-        message = f"{key} must hold a {kind.__name__}, but does not: {reason}."
+        message = f"{key} must hold a record of kind {kind.__name__}, but does not: {reason}."
         raise BadObject(message, key=key, reason=reason) from error
     return found
 

@@ -198,7 +198,7 @@ def test_a_verdict_that_cannot_be_read_is_named(drifted, tmp_path):
     store, dataset, first = copy(drifted[0], tmp_path), *drifted[1:]
     key = first.report_key.replace("report.html", "verdict.json")
     store.put(key, b"oops")
-    with pytest.raises(BadObject, match=f"{key} must hold a DriftVerdict"):
+    with pytest.raises(BadObject, match=f"{key} must hold a record of kind DriftVerdict"):
         drift.judge(LINE, store, dataset)
 
 

@@ -67,7 +67,7 @@ def test_a_verdict_with_nothing_to_compare_does_not_hide_what_was_found_before(l
 
 def test_a_record_that_cannot_be_read_is_named(line, books):
     books.store.put("studies/plan-1/plan.json", b"{}")
-    with pytest.raises(BadObject, match=r"studies/plan-1/plan\.json must hold a Plan"):
+    with pytest.raises(BadObject, match=r"studies/plan-1/plan\.json must hold a record of kind Plan"):
         report.tell(line, books.store)
 
 
