@@ -58,6 +58,7 @@ def judge(line: Line, comparison: Comparison, *, by: str) -> Verdict:
     checks = (
         _novelty(comparison),
         _sanity(comparison),
+        _users(line, comparison),
         _quality(line, comparison),
         _p99(line, comparison),
         _p99_ratio(line, comparison),
@@ -98,6 +99,21 @@ def _sanity(comparison: Comparison) -> Check:
             "which must be none."
         ),
         evidence={"finite_share": finite, "constant_share": constant},
+    )
+
+
+def _users(line: Line, comparison: Comparison) -> Check:
+    """There are enough users for the intervals to mean what they say: those of one user would have no width at all.
+
+    Users are what the bootstrap draws, and of few of them it knows too little (Cameron, Gelbach and Miller 2008,
+    "Bootstrap-Based Improvements for Inference with Clustered Errors").
+    """
+    users, least = comparison.candidate.users, line.gate.min_users
+    return Check(
+        name="users",
+        outcome=Outcome.PASS if users >= least else Outcome.INCONCLUSIVE,
+        because=f"The holdout has {users} users, and intervals are believed from {least} on.",
+        evidence={"value": users, "limit": least},
     )
 
 

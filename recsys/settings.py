@@ -202,6 +202,7 @@ class Gate(_Table):
     """What a candidate must show before it is promoted."""
 
     min_ndcg_gain: float = 0.0  # the interval of the gain must lie above it
+    min_users: Annotated[int, Field(ge=2)] = 100  # of the holdout; with fewer, no interval is believed
     max_p99_ratio: float = Field(
         default=2.0, gt=0
     )  # to the incumbent, unless the candidate meets p99_ms by a factor of two

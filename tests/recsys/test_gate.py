@@ -32,7 +32,7 @@ CANDIDATE = Scorecard(
     coverage=0.5,
     tail_share=0.5,
     cases=100,
-    users=50,
+    users=100,
     finite_share=1.0,
     constant_share=0.0,
     size_bytes=2**20,
@@ -82,6 +82,10 @@ def with_loss(value: float, low: float, high: float, graph: str = INT8) -> Compa
         (GOOD, "sanity", PASS),
         (served(finite_share=0.99), "sanity", FAIL),
         (served(constant_share=0.01), "sanity", FAIL),
+        # Of fewer than a hundred users no interval is believed, however clear it is.
+        (GOOD, "users", PASS),
+        (served(users=99), "users", INCONCLUSIVE),
+        (replace(served(users=1), ndcg_gain=around(0.01, 0.01, 0.01)), "users", INCONCLUSIVE),
         # The gain must be shown to lie above 0.002: not by its value, by its whole interval.
         (GOOD, "quality", PASS),
         (replace(GOOD, ndcg_gain=around(0.010, 0.002, 0.018)), "quality", INCONCLUSIVE),
@@ -120,6 +124,8 @@ def test_each_check_follows_its_threshold(line, comparison, check, outcome):
         (served(size_bytes=9 * 2**20), FAIL),
         (replace(GOOD, ndcg_gain=around(0.01, 0.0, 0.02)), INCONCLUSIVE),
         (replace(served(size_bytes=9 * 2**20), ndcg_gain=around(0.01, 0.0, 0.02)), FAIL),
+        (replace(served(users=1), ndcg_gain=around(0.01, 0.01, 0.01)), INCONCLUSIVE),
+        (served(users=1, size_bytes=9 * 2**20), FAIL),
         (replace(served(latency=(latency(FP32, 7.0, 9.0),)), ndcg_gain=around(0.01, 0.0, 0.02)), INCONCLUSIVE),
     ],
 )
@@ -157,4 +163,6 @@ def test_the_verdict_lies_beside_the_bundle_and_in_the_ledger(line):
     assert json.loads(store.get("releases/candidate/verdict.json").body)["outcome"] == "pass"
     [entry] = ledger.read(store)
     assert (entry.what, entry.who, entry.why) == ("gated", "somebody", found.because)
-    assert entry.evidence["checks"][2]["evidence"] == {"value": 0.01, "low": 0.004, "high": 0.016, "limit": 0.002}
+    evidence = {check["name"]: check["evidence"] for check in entry.evidence["checks"]}
+    assert evidence["quality"] == {"value": 0.01, "low": 0.004, "high": 0.016, "limit": 0.002}
+    assert evidence["users"] == {"value": 100, "limit": 100}
