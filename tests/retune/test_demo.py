@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.settings import read_lines
+from recsys.settings import lines_folder, read_lines
 from retune import demo, stages
 
 
@@ -16,7 +16,8 @@ def test_the_demo_has_no_line_but_its_own(tmp_path: Path, monkeypatch: pytest.Mo
     for name, value in demo.prepare(tmp_path).items():
         monkeypatch.setenv(name, value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lines", "mine.txt"]
-    assert [line.name for line in read_lines(tmp_path / "lines")] == ["movielens"]
+    assert lines_folder() == tmp_path / "lines"
+    assert [line.name for line in read_lines(lines_folder())] == ["movielens"]
     site = stages.site(demo.LINE)
     assert site.store.url == (tmp_path / "store" / "movielens").as_uri()
     assert list(site.store.list("")) == []

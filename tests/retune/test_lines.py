@@ -1,5 +1,6 @@
 """What is found wrong in a line when the libraries of a search look at it, and where that is said."""
 
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -91,12 +92,16 @@ def test_a_search_whose_line_was_spoilt_since_names_the_file(lines):
 
 def test_airflow_is_not_started_for_a_wrong_line_or_none(wrong_space, retune, tmp_path):
     home = tmp_path / "airflow"
-    answer = retune("up", "--home", str(home))
-    assert (answer.code, answer.out) == (2, "")
-    assert answer.err.startswith(f"{wrong_space}: search.space.markov.step: ")
-    for file in wrong_space.parent.iterdir():
-        file.unlink()
-    answer = retune("up", "--home", str(home))
+    with socket.socket() as taken:  # so that an Airflow that is started all the same is not waited for
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = ("up", "--home", str(home), "--port", str(taken.getsockname()[1]))
+        answer = retune(*command)
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err.startswith(f"{wrong_space}: search.space.markov.step: ")
+        for file in wrong_space.parent.iterdir():
+            file.unlink()
+        answer = retune(*command)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(f"{wrong_space.parent}: must hold a file NAME.toml for each line, but holds none.")
     assert not home.exists()
