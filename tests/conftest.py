@@ -1,4 +1,4 @@
-"""Give tests an Airflow of their own, and a real S3 server on 127.0.0.1.
+"""Give tests an Airflow of their own, a real S3 server on 127.0.0.1, and stores whose processes die.
 
 `s3_url` is an empty prefix of its own in a shared bucket, with the `AWS_*` environment set to reach it: what most tests
 want. `s3_bucket` is an empty bucket of its own, which costs 0.2 s. Both start `s3_server` once per run. `s3_to_look_at`
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +25,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from recsys.store import Store
 
 PROJECT = Path(__file__).parents[1]
 SHARED_BUCKET = "shared"
@@ -149,6 +151,45 @@ def s3_to_look_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "s3://bucket/lines"
         server.shutdown()
         thread.join()
+
+
+class CrashError(Exception):
+    """The process dies here."""
+
+
+class Crashing:
+    """A store whose process dies just before its n-th write."""
+
+    def __init__(self, store: Store, writes: int) -> None:
+        self._store = store
+        self._left = writes
+
+    def __getattr__(self, name: str):
+        method = getattr(self._store, name)
+        if name not in ("put", "create", "replace", "delete", "upload"):
+            return method
+
+        def counted(*arguments, **named):
+            if self._left == 0:
+                raise CrashError(name)
+            self._left -= 1
+            return method(*arguments, **named)
+
+        return counted
+
+
+@pytest.fixture(scope="session")
+def dies() -> Callable[..., bool]:
+    """Do something with a store until just before its n-th write, and say whether it came to that."""
+
+    def dies(store: Store, writes: int, do: Callable[[Store], object]) -> bool:
+        try:
+            do(Crashing(store, writes))
+        except CrashError:
+            return True
+        return False
+
+    return dies
 
 
 def _start(weed: str, folder: Path, log) -> tuple[subprocess.Popen, S3Server]:

@@ -58,45 +58,6 @@ def shared_store(request) -> Store:
     return request.param(request)
 
 
-class CrashError(Exception):
-    """The process dies here."""
-
-
-class Crashing:
-    """A store whose process dies just before its n-th write."""
-
-    def __init__(self, store: Store, writes: int) -> None:
-        self._store = store
-        self._left = writes
-
-    def __getattr__(self, name: str):
-        method = getattr(self._store, name)
-        if name not in ("put", "create", "replace", "delete", "upload"):
-            return method
-
-        def counted(*arguments, **named):
-            if self._left == 0:
-                raise CrashError(name)
-            self._left -= 1
-            return method(*arguments, **named)
-
-        return counted
-
-
-@pytest.fixture(scope="session")
-def dies() -> Callable[..., bool]:
-    """Do something with a store until just before its n-th write, and say whether it came to that."""
-
-    def dies(store: Store, writes: int, do: Callable[[Store], object]) -> bool:
-        try:
-            do(Crashing(store, writes))
-        except CrashError:
-            return True
-        return False
-
-    return dies
-
-
 class Exchange(BaseHTTPRequestHandler):
     """One request on its way to the server and one answer on its way back.
 

@@ -196,11 +196,11 @@ def test_an_object_that_changes_while_it_is_pulled_waits_for_the_next_batch():
 
 def test_more_events_than_a_batch_holds_wait_for_the_next_however_small_they_are_packed(monkeypatch):
     store = MemoryStore()
-    for name in "abc":  # 100,000 events take 8 MB and more in memory, and as gzip a tenth of that
-        store.put(f"landing/{name}.jsonl.gz", gzip.compress(body(*range(100_000), user=name)))
+    for name in "abc":  # 20,000 events take more than 1 MiB in memory, and a tenth of that as gzip
+        store.put(f"landing/{name}.jsonl.gz", gzip.compress(body(*range(20_000), user=name)))
     sizes = [entry.size_bytes for entry in store.list("landing/")]
-    monkeypatch.setattr(feedback, "MAX_BATCH_MIB", 8)
-    assert sum(sizes) < 8 * landing.MIB
+    monkeypatch.setattr(feedback, "MAX_BATCH_MIB", 1)
+    assert sum(sizes) < landing.MIB
     batch = feedback.pull(LINE, store, as_of=AS_OF)
     assert [ref.key for ref in batch.objects] == ["landing/a.jsonl.gz"]  # one goes, whatever it takes
     receipts.settle(store, batch.objects, "committed", as_of=AS_OF)
