@@ -80,7 +80,7 @@ def main() -> None:
         title=f"{sum(map(len, tables.values())):,} trainings of {sum(COUNTS.values())} configurations",
         columns=["window", "median NDCG@10", "best", "best family", "rank correlation with the window before", "hours"],
         rows=rows,
-        figures={"trainings": sum(map(len, tables.values())), "hours": sum(float(row[-1]) for row in rows)},
+        figures={"trainings": sum(map(len, tables.values())), "hours": sum(map(_hours, tables.values()))},
     )
 
 
@@ -196,10 +196,13 @@ def _train(number: int) -> dict[str, Any]:
 
 def _row(name: str, table: pd.DataFrame, before: pd.DataFrame) -> list[object]:
     reached = table[f"ndcg_{PARTS}"]
-    best = table.loc[reached.idxmax()]
+    best_family = table["family"].iloc[int(reached.argmax())]
     correlation = float(reached.corr(before[f"ndcg_{PARTS}"], method="spearman"))
-    hours = float((table["seconds"] + table["evaluation_s"]).sum() / 3600)
-    return [name, float(reached.median()), float(reached.max()), best["family"], correlation, hours]
+    return [name, float(reached.median()), float(reached.max()), best_family, correlation, _hours(table)]
+
+
+def _hours(table: pd.DataFrame) -> float:
+    return float((table["seconds"] + table["evaluation_s"]).sum() / 3600)
 
 
 if __name__ == "__main__":
