@@ -11,6 +11,7 @@ RecsysError
 ├── Unjudged                an expectation could not be put to a batch, so nothing was decided about it
 ├── BadObject               an object that cannot be read as what it claims to be
 ├── Diverged                a training's loss is no longer a number
+├── BadScores               a model gives scores that are no finite numbers, so they rank nothing
 ├── NoCandidate             a search ended with no feasible finished trial
 ├── BudgetExhausted         a search may not begin another trial
 ├── BadBundle               a bundle's bytes, graph or vocabulary are not what its manifest says
@@ -93,6 +94,10 @@ class Diverged(RecsysError):
         super().__init__(message)
         self.epoch = epoch
         self.loss = loss
+
+
+class BadScores(RecsysError):
+    """A model gives scores that are no finite numbers, so nothing can be ranked by them."""
 
 
 class NoCandidate(RecsysError):

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from recsys import ledger
 from recsys.bundles import FP32, INT8, VOCABULARY, WEIGHTS, identify, keep_bundle, refer, refuse_external_data
 from recsys.checkpoints import load_weights
 from recsys.dataset import Frozen
-from recsys.errors import BadBundle, BadObject
+from recsys.errors import BadBundle, BadObject, BadScores
 from recsys.graph import session, to_onnx
-from recsys.latency import measure_latency
+from recsys.latency import Requests, measure_latency
 from recsys.metrics import evaluate
 from recsys.models import FAMILIES, TorchScorer
 from recsys.quantize import quantisations
@@ -55,8 +56,8 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
         candidate: What a study chose.
 
     Raises:
-        BadBundle: Weights or scores are not finite, all scores are the same, or the graph does not score as the network
-            does.
+        BadBundle: Weights or the scores of fp32 are not finite, all scores are the same, or the graph does not score as
+            the network does.
         BadObject: The weights are not those that the candidate was made with, or do not belong to its configuration.
         NoFeedback: The candidate's dataset is gone.
     """
@@ -115,7 +116,7 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
 class Choice:
     """Which quantised graph a bundle holds, and whether it serves."""
 
-    int8: str | None  # the pass that made it; None: no pass changed the graph
+    int8: str | None  # the pass that made it; None: no pass gave another graph, or none that can serve
     int8_serves: bool
     because: str
 
@@ -127,25 +128,30 @@ def choose_graph(line: Line, trials: Sequence[GraphTrial]) -> Choice:
         line: Whose gate and budgets decide.
         trials: What each graph of one model was worth, fp32 first.
     """
-    fp32, *quantised = trials
-    if not quantised:
+    fp32, *others = trials
+    if not others:
         return Choice(int8=None, int8_serves=False, because="fp32 serves: its graph has no weights to make int8.")
+    spoilt = " and ".join(each.graph for each in others if each.ndcg_at_10 is None)
+    dropped = f"{spoilt} is no choice, because not all of its scores are finite numbers." if spoilt else ""
+    quantised = [each for each in others if each.ndcg_at_10 is not None]
+    if not quantised:
+        return Choice(int8=None, int8_serves=False, because=f"fp32 serves: {dropped}")
     limit, budget_mib = line.gate.max_quantisation_loss, line.budgets.size_mib
-    loss = {each.graph: 1 - each.ndcg_at_10 / fp32.ndcg_at_10 if fp32.ndcg_at_10 else 0.0 for each in quantised}
+    loss = {each.graph: _loss(each, fp32) for each in quantised}
     within = [each for each in quantised if loss[each.graph] <= limit]
     kept = min(within, key=lambda each: each.size_bytes) if within else min(quantised, key=lambda e: loss[e.graph])
     assert kept.p50_ms is not None  # all are timed where there are several
     assert fp32.p50_ms is not None
     faster = kept.p50_ms <= WORTH * fp32.p50_ms
-    only_it_fits = kept.size_bytes / 2**20 <= budget_mib < fp32.size_bytes / 2**20
+    only_it_fits = kept.size_mib <= budget_mib < fp32.size_mib
     serves = bool(within) and (faster or only_it_fits)
     because = (
         f"{kept.graph if serves else 'fp32'} serves: {kept.graph} loses {loss[kept.graph]:.2%} of NDCG@10 on the "
         f"windows ({limit:.2%} is allowed), takes {kept.p50_ms:.3f} ms against {fp32.p50_ms:.3f} ms at batch "
-        f"{line.budgets.batch_size}, and has {kept.size_bytes / 2**20:.2f} MiB against "
-        f"{fp32.size_bytes / 2**20:.2f} MiB of a budget of {budget_mib:g} MiB."
+        f"{line.budgets.batch_size}, and has {kept.size_mib:.2f} MiB against {fp32.size_mib:.2f} MiB of a budget of "
+        f"{budget_mib:g} MiB."
     )
-    return Choice(int8=kept.graph, int8_serves=serves, because=because)
+    return Choice(int8=kept.graph, int8_serves=serves, because=f"{because} {dropped}".rstrip())
 
 
 def try_graphs(line: Line, graphs: Mapping[str, bytes], cases: Cases, *, history_length: int) -> tuple[GraphTrial, ...]:
@@ -156,19 +162,22 @@ def try_graphs(line: Line, graphs: Mapping[str, bytes], cases: Cases, *, history
         graphs: fp32 and what the passes made of it, by name.
         cases: Moments of the validation windows.
         history_length: L of the graphs.
+
+    Returns:
+        One trial for each graph. One whose scores are not all finite numbers has no NDCG@10 and is not timed.
+
+    Raises:
+        BadBundle: That one is fp32.
     """
     scorers = {
         name: GraphScorer(session(graph, threads=line.budgets.threads), history_length)
         for name, graph in graphs.items()
     }
-    p50_ms = _time(line, scorers, cases) if len(graphs) > 1 else {}
+    ndcg = {name: _ndcg(name, scorer, cases) for name, scorer in scorers.items()}
+    finite = {name: scorer for name, scorer in scorers.items() if ndcg[name] is not None}
+    p50_ms = _time(line, finite, cases) if len(finite) > 1 else {}
     return tuple(
-        GraphTrial(
-            graph=name,
-            size_bytes=len(graph),
-            ndcg_at_10=evaluate(scorers[name], cases).over_cases["ndcg_at_10"],
-            p50_ms=p50_ms.get(name),
-        )
+        GraphTrial(graph=name, size_bytes=len(graph), ndcg_at_10=ndcg[name], p50_ms=p50_ms.get(name))
         for name, graph in graphs.items()
     )
 
@@ -188,9 +197,9 @@ def compare(graph: bytes, network: nn.Module, cases: Cases) -> float:
         BadBundle: The difference is over `MAX_ERROR`, a top 10 differs by more than ties, or scores are not finite or
             all the same.
     """
-    histories = np.vstack(
-        [cases.histories(_spread(len(cases), COMPARED), _length(network)), np.zeros((1, _length(network)), np.int64)]
-    )
+    compared = cases.spread(COMPARED)
+    real = compared.histories(np.arange(len(compared)), _length(network))
+    histories = np.vstack([real, np.zeros((1, _length(network)), np.int64)])
     expected = TorchScorer(network)(histories)[:, 1:]  # [H, N]
     found = GraphScorer(session(graph), _length(network))(histories)[:, 1:]
     if not (np.isfinite(expected).all() and np.isfinite(found).all()):
@@ -267,16 +276,37 @@ def _exported(network: nn.Module) -> bytes:
 def _window_cases(frozen: Frozen) -> Cases:
     """Take up to `TRIED` moments of the validation windows, spread evenly, in the ids of the whole vocabulary."""
     positions = np.flatnonzero(frozen.before_holdout.times >= frozen.begins[0])
-    return Cases(sequences=frozen.before_holdout, positions=positions[_spread(len(positions), TRIED)])
+    return Cases(sequences=frozen.before_holdout, positions=positions).spread(TRIED)
+
+
+def _ndcg(name: str, scorer: GraphScorer, cases: Cases) -> float | None:
+    """Give the NDCG@10 of a graph, or None where a quantised one gives scores that are no finite numbers."""
+    try:
+        return evaluate(scorer, cases).over_cases["ndcg_at_10"]
+    except BadScores as error:
+        if name == UNQUANTISED:
+            raise BadBundle(f"{FP32} must give finite scores on the validation windows: {error}", file=FP32) from error
+        log.warning("%s is no choice: %s", name, error)
+        return None
+
+
+def _loss(quantised: GraphTrial, fp32: GraphTrial) -> float:
+    """Say which share of fp32's NDCG@10 a graph loses, where fp32 has any to lose."""
+    assert quantised.ndcg_at_10 is not None  # the others are no choice
+    return 1 - quantised.ndcg_at_10 / fp32.ndcg_at_10 if fp32.ndcg_at_10 else 0.0
 
 
 def _time(line: Line, scorers: Mapping[str, GraphScorer], cases: Cases) -> dict[str, float]:
-    """Give the median milliseconds of each graph at the line's batch size."""
+    """Give the median milliseconds that each graph takes to score the line's batch: what they share is left out."""
     length = next(iter(scorers.values())).history_length
     histories = cases.histories(np.arange(len(cases)), length)
+
+    def requests(scorer: GraphScorer) -> Requests:
+        return lambda which: partial(scorer, histories[which])
+
     measured = measure_latency(
-        scorers,
-        dict.fromkeys(scorers, histories),
+        {name: requests(scorer) for name, scorer in scorers.items()},
+        n_histories=len(histories),
         batch_size=line.budgets.batch_size,
         seconds=SECONDS,
         seed=0,
@@ -284,14 +314,5 @@ def _time(line: Line, scorers: Mapping[str, GraphScorer], cases: Cases) -> dict[
     return {name: float(np.median(times)) for name, times in measured.blocks.items()}
 
 
-def _spread(n: int, most: int) -> NDArray[np.int64]:
-    """Choose up to `most` of `n` places, evenly."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)) if n else np.zeros(0, np.int64)
-
-
 def _length(network: nn.Module) -> int:
     return int(network.history_length)  # type: ignore[arg-type]
-
-
-def _mib(graph: bytes) -> float:
-    return len(graph) / 2**20

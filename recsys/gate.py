@@ -167,7 +167,7 @@ def _p99_ratio(line: Line, comparison: Comparison) -> Check:
 
 
 def _size(line: Line, comparison: Comparison) -> Check:
-    size_mib, budget = comparison.candidate.size_bytes / 2**20, line.budgets.size_mib
+    size_mib, budget = comparison.candidate.size_mib, line.budgets.size_mib
     return Check(
         name="size",
         outcome=Outcome.PASS if size_mib <= budget else Outcome.FAIL,

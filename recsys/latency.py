@@ -1,4 +1,4 @@
-"""Measure side by side what it costs to score a request, so that two graphs can be compared on a busy machine.
+"""Measure side by side what it costs to answer a request, so that two graphs can be compared on a busy machine.
 
 All graphs run in this process in short blocks whose order is drawn anew each round, so that whatever slows the machine
 down slows them all. Milliseconds are wall clock less the time during which the kernel let others use our core (the run
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.clock import Clock, run_delay
-from recsys.metrics import Scorer
 from recsys.records import Estimate, LatencyResult
 
 log = logging.getLogger(__name__)
@@ -30,6 +29,9 @@ PATIENCE = 2.0  # times the seconds that a run was given, by the wall clock: a c
 FEWEST, MOST = 5, 100  # requests in a block
 WARM_UP = 20  # requests of each graph before anything counts
 RESAMPLES = 1000
+
+Requests = Callable[[NDArray[np.int64]], Callable[[], object]]
+"""Makes a request of the histories with these numbers, shape [B]; only calling what it gives is timed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +71,9 @@ class Latencies:
 
 
 def measure_latency(
-    scorers: Mapping[str, Scorer],
-    histories: Mapping[str, NDArray[np.int64]],
+    requests: Mapping[str, Requests],
     *,
+    n_histories: int,
     batch_size: int,
     seconds: float,
     seed: int,
@@ -81,23 +83,22 @@ def measure_latency(
     """Time requests of all graphs in interleaved blocks.
 
     Args:
-        scorers: What to time, by name.
-        histories: Real histories for each name, shape [H, L]; row h is the same user's for all. A request is made of
-            rows drawn from them, the same for all graphs.
-        batch_size: Rows of a request.
+        requests: What to time, by name of the graph.
+        n_histories: H, how many real histories there are; requests are made of numbers below it, drawn at random and
+            the same for all graphs.
+        batch_size: Histories of a request.
         seconds: About how long all of it may take on a quiet machine. It takes longer where others have the core,
             though then with fewer rounds, and for a slow graph, as each round needs a few requests.
-        seed: Fixes the order of the blocks, the rows and later the resamples.
+        seed: Fixes the order of the blocks, the histories and later the resamples.
         clock: Tells the wall clock.
         delays: Opens the clock of what is not counted.
     """
     rng = np.random.default_rng(seed)
-    names = list(scorers)
-    n_histories = min(len(rows) for rows in histories.values())
+    names = list(requests)
     with delays() as delay, _without_collector():
 
         def block(name: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
-            return _time(scorers[name], [histories[name][which] for which in rows], clock, delay)
+            return _time([requests[name](which) for which in rows], clock, delay)
 
         began = clock()
         warm = rng.integers(n_histories, size=(WARM_UP, batch_size))
@@ -118,7 +119,7 @@ def measure_latency(
     waited_share = waited_ns / max(waited_ns + 1e6 * own_ms, 1)
     measured = Latencies(batch_size=batch_size, blocks=blocks, waited_share=waited_share, seed=seed)
     log.info(
-        "%d rounds of %d requests of %d rows: p50 %s; others had the core %.0f %% of the time.",
+        "%d rounds of %d requests of %d histories: p50 %s; others had the core %.0f %% of the time.",
         *next(iter(blocks.values())).shape,
         batch_size,
         ", ".join(f"{name} {np.median(times):.3f} ms" for name, times in blocks.items()),
@@ -133,10 +134,8 @@ def _estimate(values: NDArray[np.float64], confidence: float) -> Estimate:
     return Estimate(value=float(values[0]), low=float(low), high=float(high))
 
 
-def _time(
-    scorer: Scorer, requests: list[NDArray[np.int64]], clock: Clock, delay: Clock
-) -> tuple[NDArray[np.float64], int]:
-    """Score each request.
+def _time(requests: list[Callable[[], object]], clock: Clock, delay: Clock) -> tuple[NDArray[np.float64], int]:
+    """Answer each request.
 
     Returns:
         Milliseconds of each, shape [n], and the nanoseconds in all of them that others had the core.
@@ -146,7 +145,7 @@ def _time(
     for at, request in enumerate(requests):
         waited_before = delay()
         began = clock()
-        scorer(request)
+        request()
         ended = clock()
         waited = delay() - waited_before
         spent_ns[at] = max(ended - began - waited, 0)

@@ -5,7 +5,6 @@ higher, items of equal score taken by ascending id. A target that the vocabulary
 already had and that is therefore removed, has no rank, written 0, and every metric counts it as missed.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.errors import BadScores
 from recsys.sequences import Cases
 
 
@@ -93,22 +93,19 @@ class Coverage:
 class TailShare:
     """Share of the recommendations that go to the long tail.
 
-    The head is the fifth of the items that were taken most often, ties by ascending id; the tail is all the rest
+    The head are the items that were taken most often, such as `recsys.dataset.Frozen.head`; the tail is all the rest
     (Abdollahpouri et al. 2019, "Managing Popularity Bias in Recommender Systems with Personalized Re-ranking").
 
-    >>> TailShare(popularity=np.array([0, 9, 5, 5, 1, 1])).of(np.array([[1, 2], [1, 5]]))
+    >>> TailShare(head=np.array([False, True, False, False, False, False])).of(np.array([[1, 2], [1, 5]]))
     0.5
     """
 
-    popularity: NDArray[np.int64]  # [N + 1] how often each item was taken
-    head_share: float = 0.2
+    head: NDArray[np.bool_]  # [N + 1] whether an item belongs to it
 
     def of(self, recommended: NDArray[np.int64]) -> float:
         """Give the share; `recommended` has shape [C, k], 0 where there was nothing left to recommend."""
-        n_head = math.ceil(self.head_share * (len(self.popularity) - 1))
-        head = 1 + np.argsort(-self.popularity[1:], kind="stable")[:n_head]
         given = recommended[recommended > 0]
-        return float(np.mean(~np.isin(given, head))) if len(given) else 0.0
+        return float(np.mean(~self.head[given])) if len(given) else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +122,8 @@ class Evaluation:
     ndcg: NDArray[np.float64]  # [C]
     hit: NDArray[np.float64]  # [C] Recall@k
     reciprocal_rank: NDArray[np.float64]  # [C]
+    recommended: NDArray[np.int64]  # [C, min(k, N)] best first, 0 where there was nothing left to recommend
     coverage: float
-    tail_share: float
 
     @property
     def over_cases(self) -> dict[str, float]:
@@ -155,19 +152,18 @@ def evaluate(scorer: Scorer, cases: Cases, *, k: int = 10, batch_size: int = 256
         batch_size: Cases scored at once.
 
     Raises:
-        ValueError: A score is not a finite number; rankings made of it would mean nothing.
+        BadScores: A score is not a finite number; rankings made of it would mean nothing.
     """
     ranks = np.zeros(len(cases), np.int64)
     recommended = np.zeros((len(cases), min(k, cases.sequences.n_items)), np.int64)
     for which in _batches(len(cases), batch_size):
         scores = scorer(cases.histories(which, scorer.history_length))
         if not np.isfinite(scores[:, 1:]).all():
-            raise ValueError(f"Scores must be finite, but those of the cases {which[0]} to {which[-1]} are not.")
+            raise BadScores(f"Scores must be finite, but not all of the cases {which[0]} to {which[-1]} are.")
         rows, items = cases.seen(which)
         allowed = _allowed(scores, rows, items)
         ranks[which] = _ranks(allowed, cases.targets[which])
-        recommended[which] = _best(allowed, k)
-    popularity = np.bincount(cases.sequences.items, minlength=cases.sequences.n_items + 1)
+        recommended[which] = top_k(allowed, k)
     return Evaluation(
         k=k,
         users=cases.users,
@@ -175,31 +171,37 @@ def evaluate(scorer: Scorer, cases: Cases, *, k: int = 10, batch_size: int = 256
         ndcg=NDCG(k).of(ranks),
         hit=Recall(k).of(ranks),
         reciprocal_rank=MRR().of(ranks),
+        recommended=recommended,
         coverage=Coverage(cases.sequences.n_items).of(recommended),
-        tail_share=TailShare(popularity).of(recommended),
     )
 
 
-def top_k(
-    scores: NDArray[np.float32], seen_rows: NDArray[np.int64], seen_items: NDArray[np.int64], k: int
-) -> NDArray[np.int64]:
-    """Give the best `k` items of each row, best first, without those seen.
-
-    Items of equal score come by ascending id. Where fewer than k items are left, the row ends in 0.
+def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Give the best `k` items of each row, best first, those of equal score by ascending id.
 
     Args:
-        scores: Shape [B, N + 1]; column 0 is ignored.
-        seen_rows: Row of each pair of (row, item) to leave out.
-        seen_items: Item of each such pair.
-        k: Length of the list; more than N gives N.
+        scores: Shape [B, N + 1]; what may not be recommended scores minus infinity, and so must the item 0.
+        k: Length of the list, at least 1; more than N gives N.
 
     Returns:
-        Item ids, shape [B, min(k, N)].
+        Item ids, shape [B, min(k, N)]; a row ends in 0 where no more may be recommended.
 
-    >>> top_k(np.array([[9, 3, 1, 2, 3]], np.float32), np.array([0]), np.array([3]), k=2)
-    array([[1, 4]])
+    >>> top_k(np.array([[-np.inf, 3, 1, -np.inf, 3], [-np.inf, -np.inf, 1, -np.inf, -np.inf]], np.float32), k=2)
+    array([[1, 4],
+           [2, 0]])
     """
-    return _best(_allowed(scores, seen_rows, seen_items), k)
+    n_scores = scores.shape[1]
+    k = min(k, n_scores - 1)
+    least = np.partition(scores, n_scores - k, axis=1)[:, n_scores - k]
+    least = np.maximum(least, np.finfo(scores.dtype).min)  # what scores minus infinity is never among the best
+    rows, items = np.divmod(np.flatnonzero(scores >= least[:, None]), n_scores)  # all that tie for the last place too
+    order = np.lexsort((-scores[rows, items], rows))  # which leaves equal ones in the order of their ids
+    rows, items = rows[order], items[order]
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = place < k
+    best = np.zeros((len(scores), k), np.int64)
+    best[rows[kept], place[kept]] = items[kept]
+    return best
 
 
 def interval(
@@ -245,19 +247,6 @@ def _ranks(allowed: NDArray[np.float32], targets: NDArray[np.int32]) -> NDArray[
     earlier_id = np.arange(allowed.shape[1]) < targets[:, None]
     better = (allowed > own) | ((allowed == own) & earlier_id)
     return np.where(np.isneginf(own[:, 0]), 0, 1 + better.sum(1))
-
-
-def _best(allowed: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Best `k` columns of each row, best first, 0 where nothing is left. Shape [B, min(k, N)]."""
-    k = min(k, allowed.shape[1] - 1)
-    best = np.sort(np.argpartition(-allowed, k - 1, axis=1)[:, :k], axis=1)
-    # The partition takes any of several items that tie for the last place; such rows are sorted whole.
-    last = np.take_along_axis(allowed, best, 1).min(1, keepdims=True)
-    tied = np.flatnonzero((allowed >= last).sum(1) > k)
-    best[tied] = np.sort(np.argsort(-allowed[tied], axis=1, kind="stable")[:, :k], axis=1)
-    values = np.take_along_axis(allowed, best, 1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.where(np.isneginf(np.take_along_axis(values, order, 1)), 0, np.take_along_axis(best, order, 1))
 
 
 def _within(ranks: NDArray[np.int64], k: int) -> NDArray[np.bool_]:

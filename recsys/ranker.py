@@ -1,7 +1,7 @@
 """Rank the catalogue with a bundle's graph, as serving does and as every measurement must."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,15 @@ class GraphScorer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recommended:
+    """What one user is recommended, and by which release, which the feedback on it should name."""
+
+    release_id: str
+    items: list[str]  # best first
+    scores: list[float]  # of the items
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ranker:
     """One graph of a verified bundle, open for scoring, with the bundle's vocabulary."""
 
@@ -59,10 +68,24 @@ class Ranker:
             NoRelease: There is no such bundle.
             BadBundle: Its bytes, its vocabulary or its graph are not what the manifest says.
         """
-        bundle, files = read_bundle(store, release_id)
+        return cls.of(*read_bundle(store, release_id), graph=graph, threads=threads)
+
+    @classmethod
+    def of(cls, bundle: Bundle, files: Mapping[str, bytes], *, graph: str | None = None, threads: int = 1) -> "Ranker":
+        """Open a graph of a bundle that has been read and verified.
+
+        Args:
+            bundle: Which bundle.
+            files: The bytes of its files.
+            graph: Which of its graphs; None: the one that it serves.
+            threads: CPU threads that one request may use.
+
+        Raises:
+            BadBundle: Its vocabulary or its graph are not what the manifest says.
+        """
         graph = bundle.serves if graph is None else graph
         if graph not in files:
-            raise BadBundle(f"{release_id} must have {graph} to open it, but has {sorted(files)}.", file=graph)
+            raise BadBundle(f"{bundle.release_id} must have {graph} to open it, but has {sorted(files)}.", file=graph)
         vocabulary = _vocabulary(files[VOCABULARY], bundle)
         return cls(
             bundle=bundle,
@@ -72,7 +95,7 @@ class Ranker:
             scorer=GraphScorer(_session(files[graph], bundle, graph, threads), bundle.history_length),
         )
 
-    def recommend(self, history: Sequence[str], k: int = 10) -> tuple[list[str], list[float]]:
+    def recommend(self, history: Sequence[str], k: int = 10) -> Recommended:
         """Give the items that a user is most likely to take next, best first, none that is in the history.
 
         Args:
@@ -80,14 +103,34 @@ class Ranker:
                 whom nothing is known.
             k: How many items to give; fewer where the catalogue has no more left.
 
-        Returns:
-            Items and their scores.
+        Raises:
+            ValueError: k is less than 1.
         """
-        known = np.array([self.ids[item] for item in history if item in self.ids], np.int64)
-        scores = self.scorer(last_known(known[None, :], self.scorer.history_length))
-        best = top_k(scores, np.zeros(len(known), np.int64), known, k)[0]
-        best = best[best > 0]
-        return [self.vocabulary[item - 1] for item in best], [float(score) for score in scores[0, best]]
+        return self.recommend_batch([history], k)[0]
+
+    def recommend_batch(self, histories: Sequence[Sequence[str]], k: int = 10) -> list[Recommended]:
+        """Do what `recommend` does for several users, whose histories are scored at once.
+
+        Raises:
+            ValueError: k is less than 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1 but got {k}.")
+        if not histories:
+            return []
+        known = [np.fromiter(filter(None, map(self.ids.get, history)), np.int64) for history in histories]
+        scores = self.scorer(_newest(known, self.scorer.history_length))  # [B, N + 1]
+        scores[:, 0] = -np.inf
+        for row, seen in zip(scores, known, strict=True):
+            row[seen] = -np.inf
+        best = top_k(scores, k)  # [B, k]
+        theirs = scores[np.arange(len(best))[:, None], best]  # [B, k]
+        return [self._named(ids, given) for ids, given in zip(best.tolist(), theirs.tolist(), strict=True)]
+
+    def _named(self, ids: list[int], scores: list[float]) -> Recommended:
+        """Name the items of one user's list, which ends in 0 where nothing was left."""
+        items = [self.vocabulary[at - 1] for at in ids if at]
+        return Recommended(release_id=self.bundle.release_id, items=items, scores=scores[: len(items)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +175,15 @@ def last_known(history: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     order = np.argsort(history > 0, axis=1, kind="stable")  # zeros to the left, all else as it was
     packed = np.take_along_axis(history, order, 1)[:, -length:]
     return np.pad(packed, ((0, 0), (length - packed.shape[1], 0)))
+
+
+def _newest(known: Sequence[NDArray[np.int64]], length: int) -> NDArray[np.int64]:
+    """Lay the last `length` ids of each history out, padded on the left with 0. Shape [B, L]."""
+    rows = np.zeros((len(known), length), np.int64)
+    for row, ids in zip(rows, known, strict=True):
+        newest = ids[-length:]
+        row[length - len(newest) :] = newest
+    return rows
 
 
 def _vocabulary(body: bytes, bundle: Bundle) -> tuple[str, ...]:

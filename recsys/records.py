@@ -17,6 +17,8 @@ from recsys.errors import BadObject
 Configuration = Mapping[str, int | float | str | bool]
 """A family's parameters by name, training parameters included."""
 
+MIB = 2**20  # bytes
+
 Record = TypeVar("Record")
 
 
@@ -304,8 +306,13 @@ class GraphTrial:
 
     graph: str  # the pass that made it: fp32, int8, int8-matmul
     size_bytes: int
-    ndcg_at_10: float
-    p50_ms: float | None  # at the line's batch size, side by side with the others; None: not timed
+    ndcg_at_10: float | None  # None: its scores are not all finite numbers, so it cannot serve
+    p50_ms: float | None  # of scoring the line's batch, side by side with the others; None: not timed
+
+    @property
+    def size_mib(self) -> float:
+        """Its size in MiB."""
+        return self.size_bytes / MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +346,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyResult:
-    """Milliseconds of one graph, measured side by side with others."""
+    """Milliseconds in which one graph's bundle answers a whole request, measured side by side with others."""
 
     graph: str  # a file of the bundle
     batch_size: int
@@ -357,7 +364,7 @@ class Scorecard:
     recall_at_10: Estimate
     mrr: Estimate
     coverage: float  # share of the catalogue in anyone's top 10
-    tail_share: float  # share of recommendations outside the head of the catalogue
+    tail_share: float  # share of recommendations outside the dataset's head, the most popular before the holdout
     cases: int
     users: int
     finite_share: float  # share of the cases for which every score was a finite number
@@ -365,6 +372,11 @@ class Scorecard:
     size_bytes: int  # of the served graph; 0 for a reference, which is not packaged
     latency: tuple[LatencyResult, ...]  # the served graph first, then the bundle's other one; none for a reference
     per_case_key: str  # parquet: user, ndcg, hit, reciprocal_rank per case, the evidence behind the estimates
+
+    @property
+    def size_mib(self) -> float:
+        """Size of the served graph in MiB."""
+        return self.size_bytes / MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from torch import nn
 from recsys.dataset import Frozen
 from recsys.metrics import Scorer, evaluate
 from recsys.models import FAMILIES, Configuration, TorchScorer
-from recsys.sequences import Cases, Sequences
+from recsys.sequences import Sequences
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def references(frozen: Frozen) -> Mapping[str, Scorer]:
 
 def tune_markov(frozen: Frozen) -> Configuration:
     """Choose from `MARKOV` by NDCG@10 on the validation windows, the earlier among equals."""
-    windows = [_some(window, TUNED_ON // len(frozen.windows)) for window in frozen.windows]
+    windows = [window.spread(TUNED_ON // len(frozen.windows)) for window in frozen.windows]
     scores = []
     for configuration in MARKOV:
         scorer = TorchScorer(_fit("markov", configuration, frozen.train))
@@ -61,9 +61,3 @@ def _fit(family: str, configuration: Configuration, sequences: Sequences) -> nn.
     network = FAMILIES[family].build(configuration, n_items=sequences.n_items)
     network.prepare(sequences, 0)  # type: ignore[operator]
     return network.eval()
-
-
-def _some(cases: Cases, most: int) -> Cases:
-    """Keep up to `most` cases, spread evenly."""
-    kept = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), most)).round().astype(np.int64))
-    return Cases(sequences=cases.sequences, positions=cases.positions[kept])

@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from recsys import channel, ledger, parquet
 from recsys import dataset as datasets
-from recsys.bundles import FP32, INT8, key
+from recsys.bundles import FP32, INT8, key, read_bundle
 from recsys.errors import NoRelease, NotFound
 from recsys.holdout import load_holdout
-from recsys.latency import Latencies, measure_latency
-from recsys.metrics import Evaluation, Scorer, evaluate, interval
+from recsys.latency import Latencies, Requests, measure_latency
+from recsys.metrics import Evaluation, Scorer, TailShare, evaluate, interval
 from recsys.ranker import LOWEST, Ranker, Translated
 from recsys.records import Bundle, Comparison, Dataset, Estimate, LatencyResult, Scorecard, dump, parse
 from recsys.references import references
@@ -27,22 +28,24 @@ from recsys.store import Store
 log = logging.getLogger(__name__)
 
 COMPARISON = "comparison.json"
-SECONDS = 4.0  # of timing the graphs
+SECONDS = 4.0  # of timing requests to the graphs
 TIMED = 1000  # real histories that requests are made of
 OTHER = "candidate's other graph"
 SEED = 0  # of the bootstraps and of the order of the blocks
 
 
-def measure(line: Line, store: Store, bundle: Bundle, *, seconds: float = SECONDS) -> Comparison:
+def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float = SECONDS) -> Comparison:
     """Compare a bundle with the incumbent: quality on the holdout of the bundle's dataset, and latency side by side.
 
     Every ranking is that of the graph which serves. The incumbent answers in its own vocabulary, item by item of the
-    same name: what it does not know it cannot recommend, as in production.
+    same name: what it does not know it cannot recommend, as in production. Latency is that of whole requests as serving
+    answers them, from a user's items to the ten that are recommended.
 
     Args:
         line: Whose budgets and confidence the measurement follows.
         store: The line's part of the store.
         bundle: The candidate's.
+        by: Who asks; a person, or `schedule`. The ledger names them as the reader of the holdout.
         seconds: About how long the graphs are timed.
 
     Returns:
@@ -59,21 +62,28 @@ def measure(line: Line, store: Store, bundle: Bundle, *, seconds: float = SECOND
     dataset = datasets.dataset(store, bundle.dataset_id)
     frozen = datasets.load(store, dataset)
     threads = line.budgets.threads
-    rankers = {"candidate": Ranker.open(store, bundle.release_id, threads=threads)}
-    if INT8 in bundle.files:
+    bundle, files = read_bundle(store, bundle.release_id)
+    rankers = {"candidate": Ranker.of(bundle, files, threads=threads)}
+    if INT8 in files:
         other = FP32 if bundle.serves == INT8 else INT8
-        rankers[OTHER] = Ranker.open(store, bundle.release_id, graph=other, threads=threads)
+        rankers[OTHER] = Ranker.of(bundle, files, graph=other, threads=threads)
     rankers["incumbent"] = Ranker.open(store, incumbent.release_id, threads=threads)
     translated = {role: Translated.into(ranker, frozen.vocabulary) for role, ranker in rankers.items()}
     fitted = references(frozen)  # before the holdout is read, so that it cannot be otherwise
 
-    cases = load_holdout(
-        store, dataset, by=bundle.by, why=f"to measure {bundle.release_id} against {incumbent.release_id}"
-    )
+    cases = load_holdout(store, dataset, by=by, why=f"to measure {bundle.release_id} against {incumbent.release_id}")
     seen = {role: Seen.by(scorer, cases) for role, scorer in {**translated, **fitted}.items()}
-    latencies = _time(line, translated, cases, seconds)
+    latencies = _time(line, rankers, _histories(cases.spread(TIMED), frozen.vocabulary), seconds)
 
-    card = _Cards(line=line, store=store, bundle=bundle, dataset=dataset, rankers=rankers, latencies=latencies)
+    card = _Cards(
+        line=line,
+        store=store,
+        bundle=bundle,
+        dataset=dataset,
+        tail_share=TailShare(frozen.head),
+        rankers=rankers,
+        latencies=latencies,
+    )
     comparison = Comparison(
         candidate=card.served("candidate", seen["candidate"]),
         incumbent=card.served("incumbent", seen["incumbent"]),
@@ -81,7 +91,7 @@ def measure(line: Line, store: Store, bundle: Bundle, *, seconds: float = SECOND
         ndcg_gain=_paired(seen["candidate"].evaluation, seen["incumbent"].evaluation, line.gate.confidence),
         p99_ratio=latencies.ratio("candidate", "incumbent", confidence=line.gate.confidence),
         quantisation_loss=_loss(bundle, seen, line.gate.confidence),
-        by=bundle.by,
+        by=by,
         as_of=bundle.as_of,
     )
     store.put(key(bundle.release_id, COMPARISON), json.dumps(dump(comparison), indent=1).encode())
@@ -151,6 +161,7 @@ class _Cards:
     store: Store
     bundle: Bundle
     dataset: Dataset
+    tail_share: TailShare
     rankers: Mapping[str, Ranker]
     latencies: Latencies
 
@@ -185,7 +196,7 @@ class _Cards:
             recall_at_10=_mean(found.hit, found.users, confidence),
             mrr=_mean(found.reciprocal_rank, found.users, confidence),
             coverage=found.coverage,
-            tail_share=found.tail_share,
+            tail_share=self.tail_share.of(found.recommended),
             cases=len(found.users),
             users=len(np.unique(found.users)),
             finite_share=seen.finite_share,
@@ -196,12 +207,22 @@ class _Cards:
         )
 
 
-def _time(line: Line, scorers: Mapping[str, Translated], cases: Cases, seconds: float) -> Latencies:
-    """Time the graphs on what they really read: each its own ids and length, all the same users."""
-    which = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), TIMED)).round().astype(np.int64))
+def _histories(cases: Cases, vocabulary: Sequence[str]) -> list[list[str]]:
+    """Give all that the users had before each case, by name, as a service would send it."""
+    rows, items = cases.seen(np.arange(len(cases)))
+    each = np.split(items, np.searchsorted(rows, np.arange(1, len(cases))))
+    return [[vocabulary[item - 1] for item in history.tolist() if item] for history in each]
+
+
+def _time(line: Line, rankers: Mapping[str, Ranker], histories: Sequence[Sequence[str]], seconds: float) -> Latencies:
+    """Time whole requests of the same users to every graph."""
+
+    def requests(ranker: Ranker) -> Requests:
+        return lambda which: partial(ranker.recommend_batch, [histories[at] for at in which])
+
     return measure_latency(
-        {role: scorer.ranker.scorer for role, scorer in scorers.items()},
-        {role: scorer.own_histories(cases.histories(which, scorer.history_length)) for role, scorer in scorers.items()},
+        {role: requests(ranker) for role, ranker in rankers.items()},
+        n_histories=len(histories),
         batch_size=line.budgets.batch_size,
         seconds=seconds,
         seed=SEED,

@@ -96,5 +96,16 @@ class Cases:
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return rows, self.sequences.items[np.repeat(begins, lengths) + within].astype(np.int64)
 
+    def spread(self, most: int) -> "Cases":
+        """Keep up to `most` cases, spread evenly over all of them.
+
+        >>> items = np.arange(1, 8, dtype=np.int32)
+        >>> one = Sequences(items=items, times=np.arange(7), offsets=np.array([0, 7]), n_items=7)
+        >>> Cases(sequences=one, positions=np.arange(7)).spread(3).targets
+        array([1, 4, 7], dtype=int32)
+        """
+        kept = np.unique(np.linspace(0, len(self) - 1, min(len(self), most)).round().astype(np.int64))
+        return Cases(sequences=self.sequences, positions=self.positions[kept])
+
     def __len__(self) -> int:
         return len(self.positions)

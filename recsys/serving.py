@@ -6,7 +6,7 @@ from threading import Lock
 
 from recsys import channel
 from recsys.errors import NoRelease
-from recsys.ranker import Ranker
+from recsys.ranker import Ranker, Recommended
 from recsys.store import Store
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ class Scorer:
 
     @property
     def release_id(self) -> str:
-        """What is served now; feedback on it should carry this id."""
+        """What is served now. Feedback should carry the id that came with its recommendations, not this one."""
         return self._ranker.bundle.release_id
 
-    def recommend(self, history: Sequence[str], k: int = 10) -> tuple[list[str], list[float]]:
+    def recommend(self, history: Sequence[str], k: int = 10) -> Recommended:
         """Give the items that a user is most likely to take next, best first, none that is in the history.
 
         Args:
@@ -64,9 +64,21 @@ class Scorer:
             k: How many items to give; fewer where the catalogue has no more left.
 
         Returns:
-            Items and their scores.
+            The items with their scores and the id of the release that chose them, which the feedback on them should
+            carry as `release_id`: what is served may have changed before it is written.
+
+        Raises:
+            ValueError: k is less than 1.
         """
         return self._ranker.recommend(history, k)
+
+    def recommend_batch(self, histories: Sequence[Sequence[str]], k: int = 10) -> list[Recommended]:
+        """Do what `recommend` does for several users at once, all by one release.
+
+        Raises:
+            ValueError: k is less than 1.
+        """
+        return self._ranker.recommend_batch(histories, k)
 
     def refresh(self) -> bool:
         """Take up what the channel names now; whatever goes wrong, what was served before is served on.

@@ -185,7 +185,7 @@ def promote(
 ) -> None:
     """Package and measure a candidate, and release it if the gate passes it."""
     site = _site(line)
-    comparison = stages.measure(site, stages.package(site, stages.newest_candidate(site, plan)))
+    comparison = stages.measure(site, stages.package(site, stages.newest_candidate(site, plan)), by=_who(by))
     verdict = stages.gate(site, comparison, by=_who(by))
     table = _table(("check", "outcome", "because"), [(c.name, str(c.outcome), c.because) for c in verdict.checks])
     try:

@@ -273,11 +273,11 @@ def package(site: Site, candidate: Candidate) -> Bundle:
     return export.package(site.line, site.store, candidate)
 
 
-def measure(site: Site, bundle: Bundle) -> Comparison:
-    """Measure the bundle and the incumbent on the same locked holdout, side by side."""
+def measure(site: Site, bundle: Bundle, *, by: str) -> Comparison:
+    """Measure the bundle and the incumbent on the same locked holdout, side by side; the ledger says who read it."""
     from recsys import scorecard
 
-    return scorecard.measure(site.line, site.store, bundle)
+    return scorecard.measure(site.line, site.store, bundle, by=by)
 
 
 def gate(site: Site, comparison: Comparison, *, by: str) -> Verdict:

@@ -216,7 +216,8 @@ def package(line: str) -> Json:
 @task
 def measure(line: str, bundle: Json) -> Json:
     """Measure the bundle and the incumbent on the same locked holdout, side by side."""
-    return dump(stages.measure(stages.site(line), load(Bundle, bundle)))
+    by = runs.by(get_current_context())
+    return dump(stages.measure(stages.site(line), load(Bundle, bundle), by=by))
 
 
 @task

@@ -35,7 +35,7 @@ class Cost:
     """What serving a graph of some shape costs."""
 
     size_mib: float  # weights as int8 where that applies, all else as it is
-    p50_ms: float | None  # of the fp32 graph with weights that mean nothing; None: too large, so not timed
+    p50_ms: float | None  # as `rough_latency` times fp32 with weights that mean nothing; None: too large to be timed
     p99_ms: float | None
 
     def excesses(self, budgets: Budgets) -> dict[str, float]:

@@ -10,7 +10,7 @@ from recsys import dataset as datasets
 from recsys.bundles import FP32, INT8, VOCABULARY, WEIGHTS, find_bundle, read_bundle
 from recsys.checkpoints import keep_weights
 from recsys.errors import BadBundle, BadObject
-from recsys.export import MAX_ERROR, choose_graph, compare, package
+from recsys.export import MAX_ERROR, choose_graph, compare, package, try_graphs
 from recsys.models import FAMILIES
 from recsys.ranker import Ranker
 from recsys.records import Candidate, GraphTrial
@@ -187,7 +187,31 @@ def test_scores_that_are_all_alike_or_no_numbers_are_refused(cases, lookup):
             compare(lookup(spoiled), Table(spoiled), cases)
 
 
-def trial(graph: str, size_mib: float, ndcg: float, p50_ms: float | None) -> GraphTrial:
+def test_a_quantised_graph_with_scores_that_are_no_numbers_is_no_choice(shop_line, cases, lookup):
+    table = table_of(cases)
+    spoilt = table.copy()
+    spoilt[1, 7] = np.inf  # one score of those who took item 1 last
+    graphs = {"fp32": lookup(table), "int8": lookup(spoilt), "int8-matmul": lookup(np.round(table))}
+    fp32, int8, matmul = try_graphs(shop_line, graphs, cases, history_length=1)
+    assert (int8.ndcg_at_10, int8.p50_ms) == (None, None)
+    assert fp32.ndcg_at_10 == matmul.ndcg_at_10 > 0
+    assert None not in (fp32.p50_ms, matmul.p50_ms)
+    del graphs["int8-matmul"]
+    assert try_graphs(shop_line, graphs, cases, history_length=1)[0].p50_ms is None  # one alone needs no timing
+    choice = choose_graph(shop_line, [fp32, int8])
+    assert (choice.int8, choice.int8_serves) == (None, False)
+    assert choice.because == "fp32 serves: int8 is no choice, because not all of its scores are finite numbers."
+
+
+def test_a_graph_that_nothing_has_changed_may_not_give_scores_that_are_no_numbers(shop_line, cases, lookup):
+    spoilt = table_of(cases)
+    spoilt[1, 7] = np.nan
+    with pytest.raises(BadBundle, match="finite scores on the validation windows") as refused:
+        try_graphs(shop_line, {"fp32": lookup(spoilt)}, cases, history_length=1)
+    assert refused.value.file == FP32
+
+
+def trial(graph: str, size_mib: float, ndcg: float | None, p50_ms: float | None) -> GraphTrial:
     return GraphTrial(graph=graph, size_bytes=int(size_mib * 2**20), ndcg_at_10=ndcg, p50_ms=p50_ms)
 
 
@@ -206,6 +230,8 @@ def trial(graph: str, size_mib: float, ndcg: float, p50_ms: float | None) -> Gra
         ([(4, 0.1, 1.0), (1, 0.097, 0.9), (3, 0.1, 0.9)], "int8-matmul", True),  # int8 loses too much
         ([(4, 0.1, 1.0), (1, 0.090, 0.9), (3, 0.095, 0.9)], "int8-matmul", False),  # both do; the better is kept
         ([(4, 0.0, 1.0), (1, 0.0, 0.9)], "int8", True),  # nothing to lose
+        ([(4, 0.1, 1.0), (1, None, None), (3, 0.1, 0.5)], "int8-matmul", True),  # int8 gives scores that are no numbers
+        ([(4, 0.1, None), (1, None, None), (3, None, None)], None, False),  # both do
     ],
 )
 def test_int8_serves_where_it_loses_little_and_is_faster_or_the_only_one_that_fits(shop_line, trials, kept, serves):

@@ -56,20 +56,29 @@ def test_the_graph_scores_as_the_network_does_at_any_batch_size_in_one_file(name
 class Clockwork:
     """Computes for a known time at each request, so that the percentiles are known."""
 
-    def __init__(self, slow_every: int) -> None:
+    def __init__(self, slow_every: int, n_items: int = 3) -> None:
         self.slow_every, self.seen = slow_every, []
+        self.scores = [np.arange(n_items + 1, dtype=np.float32)[None, :]]
 
     def run(self, outputs, feed):
         self.seen.append(feed["history"])
         busy_until = time.thread_time() + (0.004 if len(self.seen) % self.slow_every == 0 else 0.001)
         while time.thread_time() < busy_until:
             pass
+        return self.scores
 
 
 def test_latency_is_that_of_whole_requests_in_milliseconds():
     p50, p99 = rough_latency(Clockwork(slow_every=3), np.zeros((4, 3), np.int64), batch_size=2, seconds=0.2)
     assert 0.9 <= p50 < 1000  # two of three requests take 1 ms, the third 4 ms
     assert 3.6 <= p99 < 1000
+
+
+def test_choosing_the_best_of_a_large_catalogue_is_part_of_a_request():
+    small, _ = rough_latency(Clockwork(slow_every=1000), np.zeros((1, 1), np.int64), batch_size=1, seconds=0.2)
+    large = Clockwork(slow_every=1000, n_items=4_000_000)
+    choosing, _ = rough_latency(large, np.zeros((1, 1), np.int64), batch_size=1, seconds=0.2)
+    assert choosing > 2 * small  # 16 MB have to be read, copied and compared, where the small one takes 1 ms
 
 
 def test_requests_cycle_through_all_histories_in_batches():

@@ -39,10 +39,14 @@ class Scorer:
         self.clock.waited_ns += round(1e6 * self.waits)
 
 
+def requests(scorer: Scorer):
+    return lambda which: partial(scorer, HISTORIES[which])
+
+
 def measured(clock: Clock, seed: int = 1, seconds: float = 1.0, batch_size: int = 1, **scorers: Scorer) -> Latencies:
     return measure_latency(
-        scorers,
-        dict.fromkeys(scorers, HISTORIES),
+        {name: requests(scorer) for name, scorer in scorers.items()},
+        n_histories=len(HISTORIES),
         batch_size=batch_size,
         seconds=seconds,
         seed=seed,

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.errors import BadScores
 from recsys.metrics import Coverage, TailShare, evaluate, interval, top_k
 from recsys.sequences import Cases, Sequences
 
@@ -62,7 +63,7 @@ def test_means_over_cases_and_over_users_differ_when_users_have_different_number
 
 
 def test_scores_that_are_not_numbers_are_refused():
-    with pytest.raises(ValueError, match="cases 0 to 0"):
+    with pytest.raises(BadScores, match="cases 0 to 0"):
         evaluate(Fixed([0, np.nan, 1]), cases_of([1], positions=[0], n_items=2))
 
 
@@ -72,7 +73,8 @@ def test_size_of_batches_changes_nothing():
     scorer = Fixed(rng.normal(size=30))
     whole, single = evaluate(scorer, cases, batch_size=1000), evaluate(scorer, cases, batch_size=1)
     assert whole.ranks.tolist() == single.ranks.tolist()
-    assert (whole.coverage, whole.tail_share) == (single.coverage, single.tail_share)
+    assert whole.recommended.tolist() == single.recommended.tolist()
+    assert whole.coverage == single.coverage
 
 
 @settings(deadline=None)
@@ -86,20 +88,23 @@ def test_top_k_and_ranks_agree_with_sorting_everything(scores, k, seed):
     rng = np.random.default_rng(seed)
     seen = rng.choice(np.arange(1, n_items + 1), rng.integers(0, n_items + 1), replace=False)
     left = sorted(set(range(1, n_items + 1)) - set(seen.tolist()), key=lambda item: (-scores[item], item))
-    found = top_k(np.array([scores], np.float32), np.zeros(len(seen), np.int64), seen, k)
     length = min(k, n_items)
-    assert found.tolist() == [(left + [0] * length)[:length]]
+    allowed = np.array([scores, scores[::-1]], np.float32)  # the rows of a batch do not touch each other
+    allowed[0, [0, *seen]] = allowed[1, 0] = -np.inf
+    assert top_k(allowed, k)[0].tolist() == (left + [0] * length)[:length]
     if left:
         rank = int(rng.integers(len(left)))
         history = [*seen.tolist(), left[rank]]
         evaluation = evaluate(Fixed(scores), cases_of(history, positions=[len(history) - 1], n_items=n_items), k=k)
         assert evaluation.ranks.tolist() == [rank + 1]
+        assert evaluation.recommended.tolist() == [(left + [0] * length)[:length]]
 
 
 def test_coverage_and_tail_share_ignore_places_that_nothing_was_left_for():
     recommended = np.array([[5, 0], [1, 0]])
     assert Coverage(n_items=5).of(recommended) == 0.4
-    assert TailShare(popularity=np.array([0, 9, 1, 1, 1, 1])).of(recommended) == 0.5
+    assert TailShare(head=np.array([False, True, False, False, False, False])).of(recommended) == 0.5
+    assert TailShare(head=np.array([False] * 6)).of(np.zeros((2, 2), np.int64)) == 0.0
 
 
 def test_interval_of_one_case_a_user_is_that_of_the_mean():

@@ -233,7 +233,22 @@ def test_the_baseline_is_popularity_before_the_holdout_installed_once(shop):
     known = datasets.load(shop.store, shop.dataset).before_holdout
     ranker = Ranker.open(shop.store, installed.release_id)
     best = ranker.vocabulary[int(np.argmax(np.bincount(known.items)[1:]))]
-    assert ranker.recommend([], k=1)[0] == [best]
+    assert ranker.recommend([], k=1).items == [best]
+
+
+def test_whenever_the_baseline_s_installation_dies_doing_it_again_writes_it_down_once(shop, dies):
+    def install(store):
+        install_baseline(shop.line, store, shop.dataset, by="schedule")
+
+    writes = 0
+    while dies(shop.store, writes, install):
+        writes += 1
+    assert writes > 5  # weights, files, manifest, both entries of the ledger and the pointer
+    installed = current(shop.store)
+    [entry] = entries(shop, "released")
+    assert (entry.who, entry.why, entry.at) == ("schedule", installed.reason, installed.at)
+    [packaged] = entries(shop, "packaged")
+    assert packaged.evidence["release_id"] == installed.release_id
 
 
 class Rival:

@@ -1,10 +1,15 @@
+import hashlib
 import io
 import json
 import math
+import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,10 +19,13 @@ from recsys.bundles import FP32, INT8
 from recsys.errors import BadBundle, NoRelease
 from recsys.gate import judge
 from recsys.holdout import load_holdout
-from recsys.records import Outcome
+from recsys.ranker import Ranker
+from recsys.records import Outcome, TableVersion, dump
 from recsys.scorecard import comparison, measure
 from recsys.settings import Budgets
 from recsys.store import open_store
+
+HOLDOUT = "holdout/holdout.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +63,9 @@ def reordered(table: np.ndarray, vocabulary, *, without: int) -> tuple[np.ndarra
     return changed, [*(vocabulary[at] for at in order), "of the incumbent alone"]
 
 
-def ndcg_by_hand(table, vocabulary, frozen, cases) -> list[float]:
-    """Rank by name, one case after the other, as a reader of the definition would."""
+def ranked_by_hand(table, vocabulary, frozen, cases) -> Iterator[tuple[str | None, list[str]]]:
+    """Give target and ten best by name, one case after the other, as a reader of the definition would."""
     ids = {item: at for at, item in enumerate(vocabulary, start=1)}
-    found = []
     for position, user in zip(cases.positions, cases.users, strict=True):
         begin = cases.sequences.offsets[user]
         history = [frozen.vocabulary[i - 1] for i in cases.sequences.items[begin:position] if i]
@@ -68,16 +75,21 @@ def ndcg_by_hand(table, vocabulary, frozen, cases) -> list[float]:
             (item for item in frozen.vocabulary if item in ids and item not in history),
             key=lambda item: -np.float32(table[newest, ids[item]]),
         )[:10]
-        name = frozen.vocabulary[target - 1] if target else None
-        found.append(1 / math.log2(2 + ranked.index(name)) if name in ranked else 0.0)
-    return found
+        yield frozen.vocabulary[target - 1] if target else None, ranked
+
+
+def ndcg_by_hand(table, vocabulary, frozen, cases) -> list[float]:
+    return [
+        1 / math.log2(2 + ranked.index(name)) if name in ranked else 0.0
+        for name, ranked in ranked_by_hand(table, vocabulary, frozen, cases)
+    ]
 
 
 def per_case(store, card) -> np.ndarray:
     return pq.read_table(io.BytesIO(store.get(card.per_case_key).body))["ndcg"].to_numpy()
 
 
-quickly = partial(measure, seconds=0.2)
+quickly = partial(measure, seconds=0.2, by="measurer")
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +136,12 @@ def test_popularity_and_a_tuned_markov_are_shown_beside_them(measured):
 
 def test_the_holdout_is_read_once_and_the_ledger_says_what_for(measured):
     shop, candidate, found = measured
-    reads = [e for e in ledger.read(shop.store) if e.what == "holdout read" and e.who == candidate.by]
+    reads = [e for e in ledger.read(shop.store) if e.what == "holdout read" and e.who == "measurer"]
     assert len(reads) == 1
     assert candidate.release_id in reads[0].why
     assert found.incumbent.release_id in reads[0].why
     [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "measured"]
+    assert (entry.who, found.by) == ("measurer", "measurer")
     assert entry.evidence["ndcg_gain"]["value"] == found.ndcg_gain.value
 
 
@@ -148,11 +161,11 @@ def test_a_release_against_itself_gains_exactly_nothing(shop, frozen):
 
 
 def test_a_planted_slow_graph_fails_its_budget_and_the_quick_one_of_the_same_model_keeps_it(shop, frozen):
-    """The slow graph needs 200 products of about 60 x 60; the budget lies far from both."""
+    """The slow graph needs 2000 products with 60 x 60 numbers; the budget lies far from both."""
     shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
     quick = shop.bundle(transitions(frozen), frozen.vocabulary)
     slow = shop.bundle(transitions(frozen), frozen.vocabulary, slow=2000)
-    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=1.5, size_mib=5.0, batch_size=32)})
+    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=4, size_mib=5.0, batch_size=32)})
     outcomes = {}
     for bundle in (quick, slow):
         found = quickly(line, shop.store, bundle)
@@ -163,6 +176,63 @@ def test_a_planted_slow_graph_fails_its_budget_and_the_quick_one_of_the_same_mod
     assert outcomes[slow.release_id] is Outcome.FAIL
     assert outcomes[quick.release_id] is not Outcome.FAIL
     assert found.p99_ratio.low > 2
+
+
+@pytest.mark.parametrize("head_share", [0.2, 0.5])
+def test_the_tail_is_all_but_the_line_s_head_before_the_holdout(shop, head_share):
+    split = shop.line.split.model_copy(update={"head_share": head_share})
+    version = TableVersion(
+        version=shop.dataset.table_version, batch_id="b", rows_added=0, rows=0, refused=(), as_of=shop.dataset.as_of
+    )
+    line = shop.line.model_copy(update={"split": split})
+    other = replace(shop, line=line, dataset=datasets.freeze(line, shop.store, version))
+    frozen = datasets.load(shop.store, other.dataset)
+    shop.produce(other.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    found = quickly(line, shop.store, other.bundle(transitions(frozen), frozen.vocabulary)).candidate
+    taken = Counter(frozen.before_holdout.items.tolist())
+    by_popularity = sorted(range(1, len(frozen.vocabulary) + 1), key=lambda item: (-taken[item], item))
+    head = {frozen.vocabulary[item - 1] for item in by_popularity[: math.ceil(head_share * len(by_popularity))]}
+    cases = load_holdout(shop.store, other.dataset, by="by hand", why="to count")
+    ranked = ranked_by_hand(transitions(frozen), frozen.vocabulary, frozen, cases)
+    given = [item for _, items in ranked for item in items]
+    assert found.tail_share == pytest.approx(sum(item not in head for item in given) / len(given))
+
+
+def test_latency_is_that_of_whole_requests_and_not_of_the_graph_alone(shop, frozen):
+    """At batch 64 this graph takes a small part of what it takes to look 64 users up and to rank for them."""
+    bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
+    shop.produce(bundle)
+    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=100, size_mib=5.0, batch_size=64)})
+    [found] = quickly(line, shop.store, bundle).candidate.latency
+    ranker = Ranker.open(shop.store, bundle.release_id)
+    rows, spent_ms = np.ones((64, 2), np.int64), []
+    for _ in range(50):
+        began = time.thread_time_ns()
+        ranker.scorer(rows)
+        spent_ms.append((time.thread_time_ns() - began) / 1e6)
+    assert found.p50_ms.value > 2 * np.median(spent_ms)
+
+
+def test_one_user_s_holdout_releases_nothing_however_much_is_gained(shop, frozen):
+    """With one user all resamples are alike, so that the interval has no width."""
+    cases = load_holdout(shop.store, shop.dataset, by="by hand", why="to choose a user")
+    user = int(np.bincount(cases.users).argmax())
+    holdout = pq.read_table(io.BytesIO(shop.store.get(f"datasets/{shop.dataset.dataset_id}/{HOLDOUT}").body))
+    sink = io.BytesIO()
+    pq.write_table(holdout.filter(pc.field("user") == user), sink)
+    files = {**shop.dataset.files, HOLDOUT: hashlib.sha256(sink.getvalue()).hexdigest()}
+    lonely = replace(shop, dataset=replace(shop.dataset, dataset_id="lonely", files=files))
+    for name in files:
+        body = shop.store.get(f"datasets/{shop.dataset.dataset_id}/{name}").body
+        shop.store.put(f"datasets/lonely/{name}", sink.getvalue() if name == HOLDOUT else body)
+    shop.store.put("datasets/lonely/dataset.json", json.dumps(dump(lonely.dataset)).encode())
+    shop.produce(lonely.bundle(-popularity(frozen), frozen.vocabulary, name="popularity"))
+    found = quickly(shop.line, shop.store, lonely.bundle(transitions(frozen), frozen.vocabulary))
+    assert found.candidate.users == 1
+    assert found.ndcg_gain.low == found.ndcg_gain.high > 0
+    verdict = judge(shop.line, found, by="tests")
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert [check.name for check in verdict.checks if check.outcome is not Outcome.PASS] == ["users"]
 
 
 def test_both_graphs_of_a_bundle_are_measured_and_the_loss_is_relative_to_fp32(shop, frozen):
@@ -224,4 +294,6 @@ def test_without_an_incumbent_nothing_is_measured(shop, frozen):
     bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
     with pytest.raises(NoRelease, match="must be an incumbent"):
         quickly(shop.line, shop.store, bundle)
-    assert json.loads(shop.store.get("datasets/latest.json").body)["dataset_id"] == bundle.dataset_id
+    assert {entry.what for entry in ledger.read(shop.store)}.isdisjoint({"holdout read", "measured"})
+    with pytest.raises(NoRelease, match="must have been measured"):
+        comparison(shop.store, bundle.release_id)

@@ -7,6 +7,7 @@ import pytest
 from recsys import bundles, channel
 from recsys.bundles import FP32
 from recsys.errors import BadBundle, NoRelease
+from recsys.ranker import Recommended
 from recsys.serving import Scorer
 
 ITEMS = ("a", "b", "c")
@@ -24,21 +25,43 @@ def forwards(shop):
 def test_production_is_served_and_followed(shop, forwards):
     scorer = Scorer.from_channel(shop.store)
     assert scorer.release_id == forwards.release_id
-    assert scorer.recommend([], k=3) == (["a", "b", "c"], [3.0, 2.0, 1.0])
-    assert scorer.recommend(["b", "unheard of"], k=3)[0] == ["a", "c"]
+    whole = Recommended(release_id=forwards.release_id, items=["a", "b", "c"], scores=[3.0, 2.0, 1.0])
+    assert scorer.recommend([], k=3) == whole
+    assert scorer.recommend(["b", "unheard of"], k=3).items == ["a", "c"]
     assert not scorer.refresh()  # nothing has moved
     backwards = shop.bundle(BACKWARDS, ITEMS)
     shop.produce(backwards)
-    assert scorer.recommend([], k=3)[0] == ["a", "b", "c"]  # not before it is told to look
+    assert scorer.recommend([], k=3) == whole  # not before it is told to look
     assert scorer.refresh()
-    assert (scorer.release_id, scorer.recommend([], k=3)[0]) == (backwards.release_id, ["c", "b", "a"])
+    assert scorer.release_id == backwards.release_id
+    assert scorer.recommend([], k=3) == Recommended(
+        release_id=backwards.release_id, items=["c", "b", "a"], scores=[3.0, 2.0, 1.0]
+    )
+
+
+def test_several_users_are_answered_at_once_as_each_would_be_alone(shop, forwards):
+    scorer = Scorer.from_channel(shop.store)
+    histories = [[], ["b", "unheard of"], ["c", "a", "b"]]
+    together = scorer.recommend_batch(histories, k=2)
+    assert together == [scorer.recommend(history, k=2) for history in histories]
+    assert [answer.items for answer in together] == [["a", "b"], ["a", "c"], []]
+    assert scorer.recommend_batch([]) == []
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_list_of_no_items_cannot_be_asked_for(shop, forwards, k):
+    scorer = Scorer.from_channel(shop.store)
+    with pytest.raises(ValueError, match=f"k must be at least 1 but got {k}"):
+        scorer.recommend([], k=k)
+    with pytest.raises(ValueError, match=f"k must be at least 1 but got {k}"):
+        scorer.recommend_batch([[], ["a"]], k=k)
 
 
 def test_one_release_can_be_served_whatever_production_is(shop, forwards):
     backwards = shop.bundle(BACKWARDS, ITEMS)
     scorer = Scorer.from_release(shop.store, backwards.release_id)
     assert not scorer.refresh()
-    assert scorer.recommend([], k=1)[0] == ["c"]
+    assert scorer.recommend([], k=1).items == ["c"]
 
 
 def test_nothing_in_production_cannot_be_served(shop):
@@ -73,19 +96,20 @@ def test_whatever_is_wrong_with_the_next_release_the_last_good_one_is_served_on(
             whole = shop.store.get(at).body
             shop.store.put(at, b"no pointer")
     assert not scorer.refresh()
-    assert (scorer.release_id, scorer.recommend([], k=1)[0]) == (forwards.release_id, ["a"])
+    assert (scorer.release_id, scorer.recommend([], k=1).items) == (forwards.release_id, ["a"])
     assert "is served on" in caplog.text
     shop.store.put(at, whole)  # once it is mended, it is taken up
     assert scorer.refresh()
-    assert scorer.recommend([], k=1)[0] == ["c"]
+    assert scorer.recommend([], k=1).items == ["c"]
 
 
-def test_every_answer_is_one_release_s_while_production_moves(shop, forwards):
+def test_every_answer_names_the_release_that_gave_it_while_production_moves(shop, forwards):
     scorer = Scorer.from_channel(shop.store)
     bundle_of = [forwards, shop.bundle(BACKWARDS, ITEMS)]
 
-    def ask(_: int) -> tuple[str, ...]:
-        return tuple(scorer.recommend([], k=3)[0])
+    def ask(_: int) -> set[tuple[str, ...]]:
+        both = scorer.recommend_batch([[], []], k=3)
+        return {(answer.release_id, *answer.items) for answer in (*both, scorer.recommend([], k=3))}
 
     with ThreadPoolExecutor(4) as pool:
         answers = pool.map(ask, range(400))
@@ -93,4 +117,7 @@ def test_every_answer_is_one_release_s_while_production_moves(shop, forwards):
             shop.store.delete(channel.KEY)
             shop.produce(bundle_of[(turn + 1) % 2])
             assert scorer.refresh()
-        assert set(answers) <= {("a", "b", "c"), ("c", "b", "a")}
+        assert set().union(*answers) <= {
+            (forwards.release_id, "a", "b", "c"),
+            (bundle_of[1].release_id, "c", "b", "a"),
+        }

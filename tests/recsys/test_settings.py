@@ -85,6 +85,7 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             "max_unknown_item_share = 1.2",
             "feedback.max_unknown_item_share: must be less than or equal to 1, but is 1.2.",
         ),
+        ("min_users = 1000", "min_users = 1", "gate.min_users: must be greater than or equal to 2, but is 1."),
         ("min_ndcg_gain = 0.001", "min_ndcg_gain = nan", "gate.min_ndcg_gain: must be a finite number, but is nan."),
         ("budget_s = 7200", "budget_s = inf", "search.budget_s: must be a finite number, but is inf."),
         ('task = "retrieval"', 'task = "ranking"', "task: must be 'retrieval', but is 'ranking'."),

@@ -44,7 +44,7 @@ def test_a_line_is_kept_tuned_through_corruption_drift_and_rollback(site: stages
     trials = searched.json["study"]["trials"]
     assert [trials[0]["family"], trials[0]["stage"]] == ["popularity", "screen"]
     assert {trial["stage"] for trial in trials} == {"screen", "refine", "confirm"}
-    promoted = retune("promote", "shop", "--json")
+    promoted = retune("promote", "shop", "--by", "operator", "--json")
     assert promoted.code == 0, promoted.out
     first = promoted.json["release"]
     assert promoted.json["verdict"]["outcome"] == "pass"
@@ -75,6 +75,8 @@ def test_a_line_is_kept_tuned_through_corruption_drift_and_rollback(site: stages
         "operator",
         "too many repeats",
     )
+    readers = [entry["who"] for entry in entries if entry["what"] == "holdout read"]
+    assert readers[0] == "operator"
     order = [entry["what"] for entry in entries]
     for earlier, later in [
         ("committed", "frozen"),
