@@ -163,6 +163,11 @@ DEEP = b'{"event_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         ("a.parquet", b"PAR1", "it must be Parquet, but Parquet file size is 4 bytes"),
         ("a.parquet", parquet(table())[:-20], "it must be Parquet, but Parquet magic bytes not found in footer"),
         ("a.parquet", b"PAR1" + b"\0" * 200 + b"\x20\0\0\0PAR1", "it must be Parquet, but "),
+        (
+            "a.parquet",
+            parquet(table()).replace(b"rating", b"r\xffting"),
+            "it must hold what its name claims, but 'utf-8' codec can't decode byte 0xff",
+        ),
         # columns
         ("a.jsonl", lines(EVENT | {"price": 1}), "every column must be declared in feedback.columns, but price is not"),
         (
