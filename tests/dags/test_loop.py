@@ -1,11 +1,11 @@
 """The five DAGs, run one after another by Airflow itself on made feedback; each test looks at one turn of the loop."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from recsys import channel, ledger, synthetic, tuning
+from recsys.settings import lines_folder
 from recsys.tuning.trials import Trials
 from retune import stages
 
@@ -38,9 +38,8 @@ WHY = "a test of the loop"
 @pytest.fixture(scope="module")
 def site(site_environment) -> stages.Site:
     """The line `shop`, with three weeks landed."""
-    folder = stages.lines_folder()
     head, rest = synthetic.LINE.split("[search]")
-    (Path(folder) / "shop.toml").write_text(f"{head}{SEARCH}\n[budgets]{rest.split('[budgets]')[1]}")
+    (lines_folder() / "shop.toml").write_text(f"{head}{SEARCH}\n[budgets]{rest.split('[budgets]')[1]}")
     opened = stages.site("shop")
     opened.store.put("landing/weeks.jsonl", synthetic.jsonl(synthetic.events(days=21)))
     return opened
