@@ -180,9 +180,10 @@ def windows(
     """Cut the sequences into windows and give batches of windows of similar length, in random order.
 
     Every item that the vocabulary knows is a target once; a window without such a target is left out, as there is
-    nothing to learn from it. A user with more than L items is cut at places that are drawn anew each time; a window
-    begins with the item before its first target, or with padding at the user's beginning, from which a network learns
-    what to say of a new user.
+    nothing to learn from it. (Windows of several widths in one batch are padded to the widest, and there the item that
+    begins a narrower one is a target once more, after padding alone.) A user with more than L items is cut at places
+    that are drawn anew each time; a window begins with the item before its first target, or with padding at the user's
+    beginning, from which a network learns what to say of a new user.
 
     Yields:
         Items, left padded with 0, shape [B, W + 1] with W <= `history_length` and B x W about `batch_size` targets.
