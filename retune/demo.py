@@ -41,8 +41,7 @@ class Step:
 
 STEPS = (
     Step(weeks=range(10)),
-    Step(weeks=range(10, 11)),
-    Step(weeks=range(11, 12), truncated=11),
+    Step(weeks=range(10, 12), truncated=11),
     Step(weeks=range(12, 16)),
     Step(weeks=range(16, 21)),
     Step(
@@ -50,7 +49,7 @@ STEPS = (
         by_hand={
             "action": "refit",
             "family": "sasrec",
-            "configuration": {"dim": 128, "layers": 5, "epochs": 1},
+            "configuration": {"dim": 128, "layers": 4, "history_length": 100, "epochs": 1},
             "reason": "Would a network many times as large be worth its latency?",
         },
     ),
