@@ -84,7 +84,7 @@ def main() -> None:
     markov, counted = measured("markov", best, known, test, since=(began, cpu_began))
     two_tower, _ = measured("two_tower", TWO_TOWER, known, test)
     sasrec, attention = measured("sasrec", SASREC, known, test)
-    hybrid = interpolated(attention, counted, {**SASREC, **best}, test, parts=(sasrec, markov))
+    hybrid = interpolated(attention, counted, {**best, **SASREC}, test, parts=(sasrec, markov))
 
     figures = {
         f"{row.family}_{name}": round(row.evaluation.over_cases[key], 4)
@@ -178,6 +178,7 @@ def measured(
         minutes=(time.monotonic() - began) / 60,
         cpu_minutes=(time.process_time() - cpu_began) / 60,
     )
+    logger.info("%s: %s, %.1f minutes.", name, evaluation.over_cases, row.minutes)
     return row, network
 
 
