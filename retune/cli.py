@@ -314,7 +314,9 @@ def airflow(
 @app.command()
 def demo(
     *,
-    folder: Annotated[Path, typer.Option(help="Where the demo's store, Airflow and report lie.")] = Path("var/demo"),
+    folder: Annotated[
+        Path, typer.Option(help="Where the demo's store, Airflow and report lie; a new or empty folder, or a demo's.")
+    ] = Path("var/demo"),
 ) -> None:
     """Replay weeks of MovieLens feedback through the real DAGs and tell the story."""
     from retune import demo as run

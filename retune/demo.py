@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 LINE = "movielens"
 DAGS = ("feedback", "drift", "retune", "promote", "rollback")
+MARK = ".retune-demo"  # the file by which a folder is known as a demo's own
 TRACEBACKS = ("Traceback (most recent call last)", '"error_detail"')
 
 
@@ -69,6 +70,7 @@ def run(folder: Path, *, tell: Callable[[str], None]) -> dict[str, Any]:
 
     Raises:
         NoFeedback: MovieLens cannot be found.
+        ValueError: `folder` holds something, and no demo's mark.
         RecsysError: A DAG run failed; the message names it.
     """
     began, started = time.monotonic(), datetime.now(UTC)
@@ -96,6 +98,9 @@ def prepare(folder: Path) -> dict[str, str]:
 
     Returns:
         The settings that say where things lie.
+
+    Raises:
+        ValueError: `folder` holds something, and no demo's mark; nothing was removed.
     """
     _clear(folder)
     lines = folder / "lines"
@@ -200,8 +205,18 @@ def _tracebacks(logs: Path) -> int:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier demo left in `folder`, and nothing else."""
+    """Remove what an earlier demo left in `folder`, and nothing else; a folder that is none's becomes a demo's."""
+    if folder.exists() and not (folder / MARK).is_file():
+        if not folder.is_dir():
+            raise ValueError(f"{folder} must be a folder, but is a file.")
+        if found := sorted(path.name for path in folder.iterdir()):
+            raise ValueError(
+                f"{folder} must be a new or empty folder, or hold {MARK}, by which an earlier demo's is known, because "
+                f"the demo clears it; but it holds {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}. "
+                "Remove it, or name another."
+            )
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
     for name in ("store", "airflow", "lines"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for file in ("studies.journal", "report.html", "summary.json"):
