@@ -121,7 +121,7 @@ def dataset(store: Store, dataset_id: str | None = None) -> Dataset:
     try:
         return _record(store, LATEST if dataset_id is None else parts.key(dataset_id, "dataset.json"))
     except NotFound as error:
-        which = "any dataset" if dataset_id is None else f"a dataset {dataset_id!r}"
+        which = "a dataset" if dataset_id is None else f"a dataset {dataset_id!r}"
         raise NoFeedback(f"There must be {which} in {store.url}, but there is none.") from error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow.sdk import TaskGroup, TriggerRule, get_current_context, task
+from airflow.sdk import Asset, Context, TaskGroup, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from recsys.errors import Held, NoFeedback
@@ -43,6 +43,13 @@ def _skipped(*nothing_to_do: type[Exception]) -> Iterator[None]:
         yield
     except nothing_to_do as answer:
         raise AirflowSkipException(str(answer)) from answer
+
+
+def _newest_dataset(context: Context, site: stages.Site, woken_by: Asset) -> Dataset:
+    """Give the dataset that the run was asked for or woken with, else the newest; none yet skips the run."""
+    named = runs.asked_for(context, "dataset_id", woken_by)
+    with _skipped(*(() if named else (NoFeedback,))):  # one that is named and not there is a mistake
+        return stages.newest_dataset(site, named)
 
 
 def _announced(line: str, moved: Release) -> Json:
@@ -101,8 +108,7 @@ def judge(line: str) -> Json:
     context = get_current_context()
     runs.reason(context)
     site = stages.site(line)
-    dataset = stages.newest_dataset(site, runs.asked_for(context, "dataset_id", assets.dataset(line)))
-    verdict = stages.judge(site, dataset)
+    verdict = stages.judge(site, _newest_dataset(context, site, assets.dataset(line)))
     runs.emit(
         context,
         assets.drift(line),
@@ -121,14 +127,13 @@ def judge(line: str) -> Json:
 
 @task
 def decide(line: str) -> Json:
-    """Choose between nothing, a refit and a retune, or do what a person asks for."""
+    """Choose between nothing, a refit and a retune, or do what a person asks for; skips while there is no dataset."""
     context = get_current_context()
     reason, asked = runs.reason(context), context["params"]
     site = stages.site(line)
-    dataset = stages.newest_dataset(site, runs.asked_for(context, "dataset_id", assets.drift(line)))
     plan = stages.decide(
         site,
-        stages.judge(site, dataset),
+        stages.judge(site, _newest_dataset(context, site, assets.drift(line))),
         by=runs.by(context),
         reason=reason,
         action=Action(asked["action"]) if asked["action"] else None,

@@ -54,6 +54,13 @@ def last(site: stages.Site, what: str) -> ledger.Entry:
 
 
 @pytest.fixture(scope="module")
+def without_feedback(site):
+    """The line `fresh`, for which nothing has landed."""
+    text = (lines_folder() / "shop.toml").read_text()
+    (lines_folder() / "fresh.toml").write_text(text.replace('"shop"', '"fresh"', 1))
+
+
+@pytest.fixture(scope="module")
 def without_reason(run, site):
     return run("feedback_shop", as_of=AS_OF)
 
@@ -94,6 +101,18 @@ def test_a_run_by_hand_without_a_reason_does_nothing(without_reason, site):
     assert without_reason.state == "failed"
     assert without_reason.tasks["pull"] == "failed"  # at once: no retry would find a reason
     assert without_reason.events == {}
+
+
+def test_before_any_feedback_drift_and_retune_are_skipped(without_feedback, run):
+    judged, retuned = run("drift_fresh", reason=WHY), run("retune_fresh", reason=WHY)
+    for early in (judged, retuned):
+        assert early.state == "success"
+        assert set(early.tasks.values()) == {"skipped"}
+        assert early.events == {}
+
+
+def test_to_ask_for_a_dataset_that_is_not_there_is_a_failure(without_feedback, run):
+    assert run("drift_fresh", reason=WHY, dataset_id="0000000000000000").tasks == {"judge": "failed"}
 
 
 def test_feedback_becomes_a_dataset_with_an_incumbent(arrived, site):

@@ -157,7 +157,7 @@ def test_other_settings_make_another_dataset(line, store, version, other):
 
 
 def test_the_newest_dataset_is_that_of_the_latest_version(line, store, version):
-    with pytest.raises(NoFeedback, match="any dataset"):
+    with pytest.raises(NoFeedback, match=r"There must be a dataset in .*, but there is none"):
         dataset.dataset(store)
     first = dataset.freeze(line, store, version)
     assert dataset.dataset(store) == first
