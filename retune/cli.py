@@ -49,7 +49,9 @@ def main() -> None:
     """Run the command line and turn what happened into an exit code."""
     logging.basicConfig(level=os.environ.get("RETUNE_LOG", "WARNING"), format="%(asctime)s %(name)s %(message)s")
     try:
-        app()
+        sys.exit(app(standalone_mode=_JSON not in sys.argv))  # alone, Typer itself shows what is wrong and ends
+    except typer.TyperException as wrong:
+        _fail("error", ValueError(wrong.format_message()), wrong.exit_code)
     except Held as held:
         _fail("held", held, HELD)
     except RefusedBatch as refused:
@@ -180,13 +182,17 @@ def promote(
     plan: Annotated[
         str | None, typer.Option(help="The plan whose candidate to promote; the newest if left out.")
     ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also if it was rolled back; needs --reason.")] = False,
+    reason: Reason = None,
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
     """Package and measure a candidate, and release it if the gate passes it."""
+    if again != bool((reason or "").strip()):
+        raise ValueError("--again lets a release that was rolled back come back and needs --reason, which needs it.")
     site = _site(line)
     comparison = stages.measure(site, stages.package(site, stages.newest_candidate(site, plan)), by=_who(by))
-    verdict = stages.gate(site, comparison, by=_who(by))
+    verdict = stages.gate(site, comparison, by=_who(by), again=reason)
     table = _table(("check", "outcome", "because"), [(c.name, str(c.outcome), c.because) for c in verdict.checks])
     try:
         released = stages.release(site, verdict)
@@ -223,14 +229,13 @@ def rollback(
 def status(line: LineName = None, *, as_json: AsJson = False) -> None:
     """Say what is in production and what the loop last did, of every line if none is named.
 
-    As JSON, one line is an object, and several are an array of them.
+    As JSON, an array with an object for each line.
     """
     from retune.status import look, rows
 
     found = {name: look(stages.site(name, probe=False)) for name in ([line] if line else _names())}
     if as_json:
-        objects = [{"line": name, **state} for name, state in found.items()]
-        _print_json(objects if len(objects) > 1 else objects[0])
+        _print_json([{"line": name, **state} for name, state in found.items()])
         return
     for name, state in found.items():
         _show(as_json, {}, name, _table(("", ""), rows(state)))

@@ -17,7 +17,7 @@ def test_an_unknown_line_names_the_lines_there_are(lines: Path, retune) -> None:
 
 
 def test_the_only_line_need_not_be_named(lines: Path, retune) -> None:
-    assert retune("status", "--json").json["line"] == "shop"
+    assert [state["line"] for state in retune("status", "--json").json] == ["shop"]
 
 
 def test_one_of_several_lines_must_be_named(lines: Path, retune) -> None:
@@ -67,7 +67,7 @@ def test_nothing_new_is_no_error(lines: Path, retune) -> None:
 def test_status_of_a_line_without_feedback_says_so(lines: Path, retune) -> None:
     answer = retune("status", "shop", "--json")
     assert answer.code == 0
-    assert answer.json["production"] is None
+    assert [state["production"] for state in answer.json] == [None]
 
 
 # --- programs
@@ -79,11 +79,11 @@ def two_lines(lines: Path) -> Path:
     return lines
 
 
-def test_the_status_of_several_lines_is_one_array(two_lines: Path, retune) -> None:
+def test_the_status_is_one_array_whether_of_several_lines_or_of_one(two_lines: Path, retune) -> None:
     answer = retune("status", "--json")
     assert answer.code == 0
     assert [state["line"] for state in answer.json] == ["books", "shop"]
-    assert retune("status", "shop", "--json").json == answer.json[1]
+    assert retune("status", "shop", "--json").json == answer.json[1:]
     assert [line for line in retune("status").out.splitlines() if line in ("books", "shop")] == ["books", "shop"]
 
 
@@ -117,6 +117,38 @@ def test_what_cannot_be_done_is_said_in_json_too(
     assert answer.err == f"{answer.json['because']}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("rollback", "shop"), "Missing option '--reason'."),
+        (("status", "--nope"), "No such option: --nope"),
+        (("search", "shop", "--action", "foo"), "Invalid value for '--action': "),
+        (("feedback", "shop", "--as-of", "yesterday"), "Invalid value for '--as-of': "),
+        (("history", "shop", "--limit", "0"), "Invalid value for '--limit': "),
+        (("nonsense",), "No such command 'nonsense'."),
+    ],
+)
+def test_wrong_usage_is_said_in_json_where_json_is_asked_for(
+    lines: Path, retune, arguments: tuple[str, ...], says: str
+) -> None:
+    answer = retune(*arguments, "--json")
+    assert answer.code == 2
+    assert answer.json.keys() == {"outcome", "because"}
+    assert answer.json["outcome"] == "error"
+    assert answer.json["because"].startswith(says)
+    assert answer.err == f"{answer.json['because']}\n"
+    plain = retune(*arguments)
+    assert (plain.code, plain.out) == (2, "")
+    assert plain.err.startswith("Usage: retune")
+    assert f"Error: {says}" in plain.err
+
+
+def test_help_is_no_error_beside_json(lines: Path, retune) -> None:
+    answer = retune("status", "--json", "--help")
+    assert answer.code == 0
+    assert "Usage: retune status" in answer.out
+
+
 def test_a_refused_batch_is_said_in_json_too(lines: Path, retune) -> None:
     store = open_store((lines.parent / "store").as_uri()).under("shop")
     store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=1).assign(value=7.0)))
@@ -130,7 +162,7 @@ def test_a_refused_batch_is_said_in_json_too(lines: Path, retune) -> None:
 
 def test_who_may_only_read_can_look(lines: Path, retune, monkeypatch: pytest.MonkeyPatch, s3_to_look_at: str) -> None:
     monkeypatch.setenv("RETUNE_STORE", s3_to_look_at)
-    assert retune("status", "shop", "--json").json["production"] is None
+    assert retune("status", "shop", "--json").json[0]["production"] is None
     assert retune("history", "shop", "--json").json == {"line": "shop", "entries": []}
     acts = retune("drift", "shop")
     assert acts.code == 2
@@ -145,7 +177,7 @@ def test_the_newest_decisions_are_read_and_no_others(lines: Path, retune) -> Non
     store.put("ledger/20260201T110000.000000Z-judged-x.json", b"whoever reads this stops")
     entries = retune("history", "shop", "--limit", "2", "--json").json["entries"]
     assert [entry["id"] for entry in entries] == ["1", "2"]
-    assert retune("status", "shop", "--json").json["last"]["judged"]["at"] == "2026-02-01T12:02:00+00:00"
+    assert retune("status", "shop", "--json").json[0]["last"]["judged"]["at"] == "2026-02-01T12:02:00+00:00"
     assert retune("history", "shop", "--limit", "9").code == 2
 
 

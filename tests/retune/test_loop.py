@@ -32,7 +32,7 @@ def test_a_line_is_kept_tuned_through_corruption_drift_and_rollback(site: stages
     arrived = retune("feedback", "shop", "--as-of", as_of(21), "--json")
     assert arrived.code == 0, arrived.err
     assert arrived.json["version"]["rows_added"] == 21 * 200
-    [refused] = retune("status", "shop", "--json").json["refused"]
+    [refused] = retune("status", "shop", "--json").json[0]["refused"]
     assert refused["source"] == "landing/b.jsonl.gz"
     assert refused["reasons"]
 
@@ -141,5 +141,5 @@ def test_a_batch_with_too_many_wrong_rows_is_refused_whole(lines: Path, retune) 
     assert answer.code == 1
     assert "value" in answer.err
     assert retune("feedback", "shop", "--as-of", as_of(21), "--json").json["outcome"] == "nothing new"
-    [refused] = retune("status", "shop", "--json").json["refused"]
+    [refused] = retune("status", "shop", "--json").json[0]["refused"]
     assert refused["rows"] == len(frame)
