@@ -15,6 +15,7 @@ from recsys.records import parse
 from recsys.store import Store, check_key
 
 DECISIONS = (
+    "asked",  # a person started a run of a DAG by hand
     "committed",  # a batch became a version of the feedback table
     "refused",  # objects or rows went into quarantine
     "frozen",  # a dataset was made, or found to exist

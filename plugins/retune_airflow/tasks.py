@@ -3,6 +3,7 @@
 `retune.stages` imports what is heavy where a stage begins, so the files that build DAGs stay quick to read.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,25 @@ GPU: dict[str, Any] = {"pool": "gpu", "queue": "gpu"}
 """Where whatever trains waits for its turn, on machines with a GPU where there are any."""
 
 
+def _asked(context: Context, site: stages.Site) -> str | None:
+    """Give the reason for the run; of one by hand, the ledger keeps who asked, why, and for what, once for each run."""
+    from recsys import ledger
+
+    why = runs.reason(context)
+    if why and (run := runs.nonce(context)):
+        params = {name: given for name, given in context["params"].items() if name != "reason" and given is not None}
+        dag = context["dag_run"].dag_id
+        entry = ledger.Entry(
+            what="asked",
+            who=runs.by(context),
+            why=why,
+            evidence={"dag": dag, "run": run, "params": params},
+            id=hashlib.sha256(f"{dag}|{run}".encode()).hexdigest()[:16],
+        )
+        ledger.append(site.store, entry)
+    return why
+
+
 @contextmanager
 def _skipped(*nothing_to_do: type[Exception]) -> Iterator[None]:
     """Turn an answer that is no failure into a skipped task, with its reason."""
@@ -65,9 +85,10 @@ def _announced(line: str, moved: Release) -> Json:
 def pull(line: str) -> Json:
     """Read the objects that have landed since the last commit; nothing new skips the run."""
     context = get_current_context()
-    runs.reason(context)
+    site = stages.site(line)
+    _asked(context, site)
     with _skipped(NoFeedback):
-        return dump(stages.pull(stages.site(line), as_of=runs.as_of(context)))
+        return dump(stages.pull(site, as_of=runs.as_of(context)))
 
 
 @task
@@ -106,8 +127,8 @@ def baseline(line: str, dataset: Json) -> Json:
 def judge(line: str) -> Json:
     """Compare the newest window with what the incumbent was made from, and announce the verdict whatever it is."""
     context = get_current_context()
-    runs.reason(context)
     site = stages.site(line)
+    _asked(context, site)
     verdict = stages.judge(site, _newest_dataset(context, site, assets.dataset(line)))
     runs.emit(
         context,
@@ -129,8 +150,8 @@ def judge(line: str) -> Json:
 def decide(line: str) -> Json:
     """Choose between nothing, a refit and a retune, or do what a person asks for; skips while there is no dataset."""
     context = get_current_context()
-    reason, asked = runs.reason(context), context["params"]
     site = stages.site(line)
+    reason, asked = _asked(context, site), context["params"]
     plan = stages.decide(
         site,
         stages.judge(site, _newest_dataset(context, site, assets.drift(line))),
@@ -212,8 +233,8 @@ def choose(line: str, plan: Json) -> Json:
 def package(line: str) -> Json:
     """Export, check and quantise the candidate into an immutable bundle."""
     context = get_current_context()
-    runs.reason(context)
     site = stages.site(line)
+    _asked(context, site)
     candidate: Candidate = stages.newest_candidate(site, runs.asked_for(context, "plan_id", assets.candidate(line)))
     return dump(stages.package(site, candidate))
 
@@ -228,8 +249,9 @@ def measure(line: str, bundle: Json) -> Json:
 @task
 def gate(line: str, comparison: Json) -> Json:
     """Judge the comparison by the line's thresholds."""
-    by = runs.by(get_current_context())
-    return dump(stages.gate(stages.site(line), load(Comparison, comparison), by=by))
+    context = get_current_context()
+    again = runs.reason(context) if context["params"]["again"] else None
+    return dump(stages.gate(stages.site(line), load(Comparison, comparison), by=runs.by(context), again=again))
 
 
 @task
@@ -246,10 +268,11 @@ def release(line: str, verdict: Json) -> Json:
 def rollback(line: str) -> Json:
     """Move production back and announce what it serves now."""
     context = get_current_context()
+    site = stages.site(line)
     moved = stages.rollback(
-        stages.site(line),
+        site,
         to=context["params"]["to"],
-        reason=str(runs.reason(context)),
+        reason=str(_asked(context, site)),
         by=runs.by(context),
         nonce=runs.nonce(context),  # a second attempt goes no further back
     )

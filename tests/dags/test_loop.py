@@ -101,6 +101,7 @@ def test_a_run_by_hand_without_a_reason_does_nothing(without_reason, site):
     assert without_reason.state == "failed"
     assert without_reason.tasks["pull"] == "failed"  # at once: no retry would find a reason
     assert without_reason.events == {}
+    assert ledger.read(site.store) == []
 
 
 def test_before_any_feedback_drift_and_retune_are_skipped(without_feedback, run):
@@ -113,6 +114,24 @@ def test_before_any_feedback_drift_and_retune_are_skipped(without_feedback, run)
 
 def test_to_ask_for_a_dataset_that_is_not_there_is_a_failure(without_feedback, run):
     assert run("drift_fresh", reason=WHY, dataset_id="0000000000000000").tasks == {"judge": "failed"}
+
+
+def test_the_ledger_keeps_who_asked_for_a_run_why_and_for_what_once(without_feedback, run):
+    at, store = datetime.now(UTC), stages.site("fresh").store
+    asked = run("retune_fresh", at=at, reason="more items", budget_s=60)
+    run("retune_fresh", at=at, reason="more items", budget_s=60)
+    [entry] = [entry for entry in ledger.read(store, what="asked") if entry.evidence["run"] == asked.run_id]
+    assert (entry.who, entry.why) == ("dag_test", "more items")
+    assert entry.evidence == {"dag": "retune_fresh", "run": asked.run_id, "params": {"budget_s": 60}}
+
+
+def test_each_dag_keeps_who_asked_for_its_run(without_feedback, run):
+    for dag in ("feedback", "drift", "promote", "rollback"):
+        run(f"{dag}_fresh", reason=f"trying {dag}")
+    kept = {entry.evidence["dag"]: entry.why for entry in ledger.read(stages.site("fresh").store, what="asked")}
+    assert {
+        f"{dag}_fresh": f"trying {dag}" for dag in ("feedback", "drift", "promote", "rollback")
+    }.items() <= kept.items()
 
 
 def test_feedback_becomes_a_dataset_with_an_incumbent(arrived, site):
