@@ -71,11 +71,7 @@ def pull(line: Line, store: Store, *, as_of: datetime) -> Batch:
             except NotFound:
                 log.info("%s changed or went while it was pulled and waits for the next batch", entry.key)
         if not objects:
-            raise NoFeedback(
-                f"There must be a new object that can be read under {store.url}/landing, but there is none"
-                + (f": {len(refused)} went to quarantine." if refused else "."),
-                refused=tuple(refused),
-            )
+            raise NoFeedback(_nothing(store, refused), refused=tuple(refused))
         batch_id = _identify(objects)
         rows = _stage(store, _staged(batch_id, "events"), folder)
     log.info("batch %s: %d events of %d objects, %d objects refused", batch_id, rows, len(objects), len(refused))
@@ -181,6 +177,12 @@ def _stage(store: Store, key: str, folder: str) -> int:
         rows = int(pq.read_metadata(joined).num_rows)
     store.upload(joined, key)
     return rows
+
+
+def _nothing(store: Store, refused: Sequence[Refusal]) -> str:
+    if not refused:
+        return f"Nothing new has landed under {store.url}/landing."
+    return f"Nothing that can be read has landed under {store.url}/landing: {len(refused)} went to quarantine."
 
 
 def _identify(objects: Sequence[ObjectRef]) -> str:

@@ -1,6 +1,6 @@
 """Run any part of the loop by hand: the command `retune`.
 
-Exit codes: 0 done, 1 held by the gate or refused by the contract, 2 error.
+Exit codes: 0 done, 1 held by the gate, or refused by the contract or as unreadable, 2 error.
 """
 
 import json
@@ -76,6 +76,9 @@ def feedback(
     try:
         batch = stages.pull(site, as_of=_moment(as_of))
     except NoFeedback as nothing:
+        if nothing.refused:
+            _refused(as_json, nothing)
+            raise typer.Exit(HELD) from nothing
         _show(as_json, {"outcome": "nothing new", "because": str(nothing)}, str(nothing))
         return
     checked = stages.check(site, batch)
@@ -188,8 +191,10 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Package and measure a candidate, and release it if the gate passes it."""
-    if again != bool((reason or "").strip()):
-        raise ValueError("--again lets a release that was rolled back come back and needs --reason, which needs it.")
+    if again and not reason:
+        raise ValueError("--again brings back what was rolled back and therefore needs --reason.")
+    if reason and not again:
+        raise ValueError("--reason belongs to --again, which brings back what was rolled back.")
     site = _site(line)
     comparison = stages.measure(site, stages.package(site, stages.newest_candidate(site, plan)), by=_who(by))
     verdict = stages.gate(site, comparison, by=_who(by), again=reason)
@@ -371,6 +376,16 @@ def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise ValueError(f"{option} must be a JSON object, but is {text!r}.")  # noqa: TRY004 - what a user wrote
     return found
+
+
+def _refused(as_json: bool, nothing: NoFeedback) -> None:
+    """Say what landed and could not be read, where nothing else did."""
+    _show(
+        as_json,
+        {"outcome": "refused", "because": str(nothing), "refused": [dump(refusal) for refusal in nothing.refused]},
+        str(nothing),
+        _table(("refused", "because"), [(each.source, "; ".join(each.reasons)) for each in nothing.refused]),
+    )
 
 
 def _tell(text: str) -> None:

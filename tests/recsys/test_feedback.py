@@ -135,7 +135,9 @@ def test_an_object_that_cannot_be_read_is_quarantined_once_and_the_others_go_on(
     assert store.get(refusal.kept_at).body == b"oops"
     reasons = json.loads(store.get(refusal.kept_at.replace("/object", "/reasons.json")).body)
     assert reasons["reasons"] == list(refusal.reasons)
-    assert [entry.evidence["source"] for entry in ledger.read(store, what="refused")] == ["landing/b.jsonl"]
+    [entry] = ledger.read(store, what="refused")
+    assert entry.evidence["source"] == "landing/b.jsonl"
+    assert entry.why == f"landing/b.jsonl: {refusal.reasons[0]}"
 
     again = feedback.pull(LINE, store, as_of=AS_OF + timedelta(days=1))
     assert (again.batch_id, again.refused) == (batch.batch_id, ())
@@ -144,7 +146,7 @@ def test_an_object_that_cannot_be_read_is_quarantined_once_and_the_others_go_on(
 
 def test_no_feedback_tells_what_was_refused_on_the_way():
     store = MemoryStore()
-    with pytest.raises(NoFeedback, match="there is none") as nothing:
+    with pytest.raises(NoFeedback, match="Nothing new has landed") as nothing:
         feedback.pull(LINE, store, as_of=AS_OF)
     assert nothing.value.refused == ()
     store.put("landing/a.txt", b"x")
@@ -230,7 +232,7 @@ def test_a_corrected_object_is_taken_under_the_same_key_and_a_copy_under_another
     assert batch.rows == 1
     receipts.settle(store, batch.objects, "refused", batch_id=batch.batch_id, as_of=AS_OF)
     store.put("landing/a.jsonl", body(1))
-    with pytest.raises(NoFeedback, match="there is none"):
+    with pytest.raises(NoFeedback, match="Nothing new has landed"):
         feedback.pull(LINE, store, as_of=AS_OF)
     store.put("landing/again/a.jsonl", body(1))
     again = feedback.pull(LINE, store, as_of=AS_OF)

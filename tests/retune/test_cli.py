@@ -43,6 +43,8 @@ def test_a_wrong_file_is_named_with_its_key(lines: Path, retune) -> None:
         (("promote", "shop"), "candidate"),
         (("rollback", "shop", "--reason", "why not"), "release"),
         (("rollback", "shop"), "--reason"),
+        (("promote", "shop", "--again"), "--again brings back what was rolled back and therefore needs --reason."),
+        (("promote", "shop", "--reason", "x"), "--reason belongs to --again"),
         (("search", "shop", "--action", "retune"), "--reason"),
         (("search", "shop", "--action", "retune", "--reason", "x", "--configuration", "[1]"), "JSON object"),
         (("search", "shop", "--action", "dance", "--reason", "x"), "dance"),
@@ -62,6 +64,8 @@ def test_what_cannot_be_done_is_said_without_a_traceback(
 def test_nothing_new_is_no_error(lines: Path, retune) -> None:
     answer = retune("feedback", "shop", "--json")
     assert (answer.code, answer.json["outcome"]) == (0, "nothing new")
+    landing = f"{(lines.parent / 'store').as_uri()}/shop/landing"
+    assert answer.json["because"] == f"Nothing new has landed under {landing}."
 
 
 def test_status_of_a_line_without_feedback_says_so(lines: Path, retune) -> None:
@@ -155,6 +159,24 @@ def test_a_refused_batch_is_said_in_json_too(lines: Path, retune) -> None:
     answer = retune("feedback", "shop", "--as-of", "2026-01-06", "--json")
     assert (answer.code, answer.json["outcome"]) == (1, "refused")
     assert "value" in answer.json["because"]
+
+
+def test_what_landed_and_cannot_be_read_is_refused_by_key_and_reason(lines: Path, retune) -> None:
+    store = open_store((lines.parent / "store").as_uri()).under("shop")
+    store.put("landing/broken.jsonl", b"{")
+    answer = retune("feedback", "shop", "--json")
+    assert (answer.code, answer.json["outcome"]) == (1, "refused")
+    assert answer.json["because"].endswith("/shop/landing: 1 went to quarantine.")
+    [refused] = answer.json["refused"]
+    assert refused["source"] == "landing/broken.jsonl"
+    assert refused["kept_at"].startswith("quarantine/")
+    [reason] = refused["reasons"]
+    store.put("landing/broken-too.jsonl", b"{")
+    told = retune("feedback", "shop")
+    assert told.code == 1
+    assert "landing/broken-too.jsonl" in told.out
+    assert reason.split()[0] in told.out
+    assert retune("feedback", "shop", "--json").json["outcome"] == "nothing new"
 
 
 # --- looking
