@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 REASONS = "_reasons"
 """Column of quarantined rows: the descriptions of what the row broke."""
 
+_NAMED_OBJECTS = 3
+
 
 def check(line: Line, store: Store, batch: Batch) -> CheckedBatch:
     """Put the rows that break the line's contract into quarantine and pass the others on.
@@ -216,9 +218,21 @@ def _quarantine(
     kept_at = receipts.quarantine_key(batch.batch_id, "rows.parquet", batch.as_of)
     rows = events.append_column(REASONS, _reasons_by_row(len(events), broken)).filter(pa.array(refused))
     store.put(kept_at, parquet.pack(rows))
-    refusal = Refusal(source=batch.batch_id, kept_at=kept_at, reasons=tuple(reasons), rows=len(rows))
+    refusal = Refusal(
+        source=batch.batch_id,
+        kept_at=kept_at,
+        reasons=tuple(reasons),
+        rows=len(rows),
+        brought_by=_named(sorted(pc.unique(rows[SOURCE]).to_pylist())),
+    )
     receipts.explain(store, refusal)
     return refusal
+
+
+def _named(keys: Sequence[str]) -> str:
+    """Name objects so that a batch of thousands still makes one short line."""
+    more = len(keys) - _NAMED_OBJECTS
+    return ", ".join(keys[:_NAMED_OBJECTS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _reasons_by_row(n_rows: int, broken: dict[str, NDArray[np.int64]]) -> pa.Array:

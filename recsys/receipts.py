@@ -110,7 +110,7 @@ def explain(store: Store, refusal: Refusal) -> None:
         ledger.Entry(
             what="refused",
             who="feedback",
-            why="; ".join(refusal.reasons),
+            why=f"{refusal.landed}: {'; '.join(refusal.reasons)}",
             evidence=dump(refusal),
             id=folder.rpartition("/")[2],
         ),

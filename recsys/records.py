@@ -114,6 +114,12 @@ class Refusal:
     kept_at: str  # key under quarantine/ where the refused bytes or rows lie
     reasons: tuple[str, ...]
     rows: int = 0  # rows refused; 0 where not even rows could be read
+    brought_by: str = ""  # of rows: the landed objects that they came from, some by key and the others counted
+
+    @property
+    def landed(self) -> str:
+        """What people know the refused thing by: the landed object, or the objects of the rows."""
+        return self.brought_by or self.source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

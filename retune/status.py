@@ -36,7 +36,10 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Say in short lines what `look` found: what it is about, and what was found."""
     said = [("production", _production(found["production"])), ("dataset", _dataset(found["dataset"]))]
     said.append(("datasets", f"{found['cache']['misses']} frozen, {found['cache']['hits']} asked for again"))
-    said += [("refused", f"{each['source']}: {'; '.join(each['reasons'])}") for each in found["refused"]]
+    said += [
+        ("refused", f"{each['brought_by'] or each['source']}: {'; '.join(each['reasons'])}")
+        for each in found["refused"]
+    ]
     said += [(f"last {what}", f"{last['at'][:19]}  {last['why']}") for what, last in found["last"].items()]
     return said
 

@@ -119,6 +119,15 @@ def test_rows_that_break_a_critical_expectation_are_quarantined_with_their_reaso
     assert {finding.severity for finding in checked.findings} == {"critical"}
     [entry] = ledger.read(store, what="refused")
     assert entry.evidence["rows"] == 12
+    assert entry.why.startswith("landing/a.jsonl: ")
+
+
+def test_refused_rows_are_told_by_the_first_objects_that_brought_them(line, store):
+    events = week(value=dict.fromkeys((0, 60, 120, 180), 9))
+    for n, key in enumerate("abcde"):  # of 40 rows each: the bad ones lie in all but c
+        land(store, key, events[40 * n : 40 * (n + 1)])
+    [refusal] = pull_and_check(line, store).refused
+    assert refusal.brought_by == "landing/a.jsonl, landing/b.jsonl, landing/d.jsonl and 1 more"
 
 
 def test_too_many_bad_rows_refuse_the_whole_batch_for_good(line, store):
