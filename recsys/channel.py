@@ -6,6 +6,7 @@ past moves, so that a mover whose answer was lost finds out that it has moved, e
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +20,9 @@ KEY = "channel/production.json"
 
 MOVES_REMEMBERED = 200
 """How far back a move can be recognised as already made; 200 moves take about 60 kB."""
+
+ROLLBACK = "rollback-"
+"""How the nonce of a person's move back begins."""
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +123,30 @@ def move(
             continue
         logger.info("%s names %s, generation %d, by %s: %s", store.url, to, pointer.generation, by, reason)
         return pointer
+
+
+def given_up(moves: Sequence[Pointer]) -> dict[str, Pointer]:
+    """Say which releases a person has rolled back, each with the move that did it.
+
+    A rollback gives up all that came forward after the release that it leads to, and whatever it replaces if that
+    release had not been in production before. What is put into production again is given up no longer.
+
+    Args:
+        moves: Those that the channel remembers, oldest first.
+    """
+    found: dict[str, Pointer] = {}
+    forward: list[str] = []  # in the order in which they last came forward
+    named: list[str] = []  # what is in production, if anything
+    for move in moves:
+        to = move.release_id
+        if not move.nonce.startswith(ROLLBACK):
+            forward = [*(each for each in forward if each != to), to]
+        else:
+            left = forward[forward.index(to) + 1 :] if to in forward else named
+            found = {**dict.fromkeys(left, move), **found}
+        found.pop(to, None)
+        named = [to]
+    return found
 
 
 def _behind(to: str, moves: tuple[Pointer, ...]) -> str | None:

@@ -2,10 +2,12 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from recsys import ledger
+from recsys import channel, ledger
 from recsys.bundles import INT8, key
+from recsys.channel import Pointer
 from recsys.errors import NoRelease, NotFound
 from recsys.records import Check, Comparison, Estimate, Outcome, Verdict, dump, parse
 from recsys.settings import Line
@@ -17,7 +19,7 @@ VERDICT = "verdict.json"
 SPARE = 0.5  # a p99 within this share of the budget is quick enough, however much quicker the incumbent is
 
 
-def gate(line: Line, store: Store, comparison: Comparison, *, by: str) -> Verdict:
+def gate(line: Line, store: Store, comparison: Comparison, *, by: str, again: str | None = None) -> Verdict:
     """Judge a comparison by the line's thresholds, and keep the verdict beside the candidate's bundle.
 
     Args:
@@ -25,8 +27,12 @@ def gate(line: Line, store: Store, comparison: Comparison, *, by: str) -> Verdic
         store: The line's part of the store.
         comparison: What was measured.
         by: Who asks; a person, or `schedule`.
+        again: Why a release that was rolled back may come back; None: it may not.
+
+    Raises:
+        ValueError: `again` says nothing.
     """
-    verdict = judge(line, comparison, by=by)
+    verdict = judge(line, comparison, by=by, moves=channel.history(store), again=again)
     store.put(key(verdict.candidate, VERDICT), json.dumps(dump(verdict), indent=1).encode())
     ledger.append(
         store,
@@ -49,14 +55,28 @@ def verdict(store: Store, release_id: str) -> Verdict:
         raise NoRelease(f"{release_id!r} must have been judged, but there is no verdict on it.") from error
 
 
-def judge(line: Line, comparison: Comparison, *, by: str) -> Verdict:
+def judge(
+    line: Line, comparison: Comparison, *, by: str, moves: Sequence[Pointer] = (), again: str | None = None
+) -> Verdict:
     """Put every check of the line to a comparison.
 
     One failed check fails the candidate; else one inconclusive check leaves it undecided; only all passed lets it
     through.
+
+    Args:
+        line: Whose gate and budgets count.
+        comparison: What was measured.
+        by: Who asks; a person, or `schedule`.
+        moves: Of the channel so far, oldest first.
+        again: Why a release that was rolled back may come back; None: it may not.
+
+    Raises:
+        ValueError: `again` says nothing.
     """
+    if again is not None and not again.strip():
+        raise ValueError("again must say why a release that was rolled back may come back, but is empty.")
     checks = (
-        _novelty(comparison),
+        _novelty(comparison, moves, again),
         _sanity(comparison),
         _users(line, comparison),
         _quality(line, comparison),
@@ -67,24 +87,40 @@ def judge(line: Line, comparison: Comparison, *, by: str) -> Verdict:
     )
     outcomes = {check.outcome for check in checks}
     outcome = next(o for o in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if o in outcomes)
+    because = _because(comparison, outcome, checks)
     return Verdict(
         candidate=comparison.candidate.release_id,
         incumbent=comparison.incumbent.release_id,
         outcome=outcome,
         checks=checks,
-        because=_because(comparison, outcome, checks),
+        because=f"{because} {by}: {again}" if again else because,
         by=by,
         as_of=comparison.as_of,
     )
 
 
-def _novelty(comparison: Comparison) -> Check:
-    """There is something to release: the same model packaged again is the same release."""
+def _novelty(comparison: Comparison, moves: Sequence[Pointer], again: str | None) -> Check:
+    """There is something to release, and nobody has decided against it.
+
+    The same model packaged again is the same release. One that a person rolled back would otherwise come back as soon
+    as the loop looks at the same dataset again, with all that was wrong with it.
+    """
     same = comparison.candidate.release_id == comparison.incumbent.release_id
+    back = channel.given_up(moves).get(comparison.candidate.release_id)
+    if same or back is None:
+        outcome = Outcome.FAIL if same else Outcome.PASS
+        because = f"The candidate is {'the' if same else 'another than the'} release in production."
+    else:
+        outcome = Outcome.PASS if again else Outcome.FAIL
+        because = (
+            f"{back.by} rolled the candidate back in generation {back.generation} ({back.reason.strip().rstrip('.')}), "
+            f"and {'somebody' if again else 'nobody'} has said why it may come back."
+        )
     return Check(
         name="novelty",
-        outcome=Outcome.FAIL if same else Outcome.PASS,
-        because=f"The candidate is {'the' if same else 'another than the'} release in production.",
+        outcome=outcome,
+        because=because,
+        evidence={"generation": moves[-1].generation} if moves else {},  # a verdict is on one turn of production
     )
 
 

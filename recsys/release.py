@@ -98,7 +98,7 @@ def rollback(
     """
     if not reason.strip() or not by.strip():
         raise ValueError(f"A rollback must say why and by whom, but says {reason!r} by {by!r}.")
-    nonce = f"rollback-{_digest(nonce or uuid.uuid4().hex)}"
+    nonce = f"{channel.ROLLBACK}{_digest(nonce or uuid.uuid4().hex)}"
     if made := _made(store, lambda move: move.nonce == nonce):
         return _written(store, made, what="rolled back")
     now = channel.current(store)

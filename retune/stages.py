@@ -280,11 +280,11 @@ def measure(site: Site, bundle: Bundle, *, by: str) -> Comparison:
     return scorecard.measure(site.line, site.store, bundle, by=by)
 
 
-def gate(site: Site, comparison: Comparison, *, by: str) -> Verdict:
-    """Judge the comparison by the line's thresholds."""
+def gate(site: Site, comparison: Comparison, *, by: str, again: str | None = None) -> Verdict:
+    """Judge the comparison by the line's thresholds; `again` says why a release that was rolled back may come back."""
     from recsys import gate
 
-    return gate.gate(site.line, site.store, comparison, by=by)
+    return gate.gate(site.line, site.store, comparison, by=by, again=again)
 
 
 def release(site: Site, verdict: Verdict) -> Release:

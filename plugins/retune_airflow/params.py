@@ -35,6 +35,7 @@ DRIFT = {
 PROMOTE = {
     "reason": _REASON,
     "plan_id": _optional("string", "Plan", "The plan whose candidate is judged. Empty: the newest.", minLength=1),
+    "again": _optional("boolean", "Again", "Release it even if it was rolled back; the reason says why."),
 }
 
 ROLLBACK = {

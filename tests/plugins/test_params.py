@@ -42,6 +42,7 @@ def test_a_rollback_without_a_reason_is_refused():
         (RETUNE, {"configuration": '{"dim": 8}'}),
         (RETUNE, {"family": ""}),
         (params.PROMOTE, {"plan_id": ""}),
+        (params.PROMOTE, {"again": "yes"}),
         (params.ROLLBACK, {"reason": "no"}),
         (params.ROLLBACK, {"reason": "x" * 501}),
         (params.ROLLBACK, {"reason": "worse than before", "to": ""}),
@@ -58,6 +59,7 @@ def test_what_cannot_be_is_refused(declared, given):
         (params.FEEDBACK, {"as_of": "2026-03-01T12:00:00+00:00", "reason": "replay"}),
         (RETUNE, {"action": "refit", "family": "sasrec", "configuration": {"dim": 8}, "reason": "try"}),
         (RETUNE, {"action": "retune", "budget_s": 60.5, "reason": "try"}),
+        (params.PROMOTE, {"again": True, "reason": "the cause was elsewhere"}),
         (params.ROLLBACK, {"reason": "worse than before", "to": "sasrec-1"}),
     ],
 )

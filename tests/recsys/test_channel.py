@@ -93,6 +93,35 @@ def test_a_rollback_never_leads_to_what_was_rolled_back(path, previous):
     assert channel.current(moved(MemoryStore(), *path)).previous == previous
 
 
+@pytest.mark.parametrize(
+    ("path", "given_up"),
+    [
+        ("a b c", {}),
+        ("a b <a", {"b": 3}),
+        ("a b c <b", {"c": 4}),
+        ("a b c <b <a", {"c": 4, "b": 5}),
+        ("a b c <a", {"b": 4, "c": 4}),  # two releases back at once
+        ("a b <a c", {"b": 3}),
+        ("a b <a c <a", {"b": 3, "c": 5}),
+        ("a b <a b", {}),  # released again
+        ("a b <a <b", {}),  # brought back
+        ("a b <a <b <a", {"b": 5}),
+        ("a b c <b <a <c", {"b": 5}),  # a is not given up by the way forward
+        ("a b a <b", {"a": 4}),
+        ("a b <x", {"b": 3}),  # to what had passed the gate but never been in production
+        ("a b <x c <x", {"b": 3, "c": 5}),
+    ],
+)
+def test_a_rollback_gives_up_what_came_after_the_release_that_it_leads_to(path, given_up):
+    store, named = MemoryStore(), None
+    for number, step in enumerate(path.split()):
+        back, to = step.startswith("<"), step.removeprefix("<")
+        move(store, to=to, expect=named, nonce=f"{channel.ROLLBACK if back else ''}{number}")
+        named = to
+    found = channel.given_up(channel.history(store))
+    assert {release: made.generation for release, made in found.items()} == given_up
+
+
 def test_the_channel_forgets_its_oldest_moves_but_never_its_generation():
     store, full = MemoryStore(), channel.MOVES_REMEMBERED
     template = move(MemoryStore(), to="0", expect=None, nonce="0")

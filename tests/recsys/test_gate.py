@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from recsys import ledger
+from recsys import channel, ledger
 from recsys.bundles import FP32, INT8
 from recsys.errors import NoRelease
 from recsys.gate import gate, judge, verdict
@@ -152,6 +152,35 @@ def test_the_sentence_names_what_decided_with_its_numbers(line):
     )
     undecided = judge(line, replace(GOOD, ndcg_gain=around(0.01, 0.0, 0.02)), by="tests").because
     assert undecided.startswith("candidate does not show quality, so incumbent stays: NDCG@10 changes by +0.0100 [")
+
+
+@pytest.fixture
+def given_up() -> MemoryStore:
+    """A store in whose channel the candidate followed the incumbent and was rolled back."""
+    store, named = MemoryStore(), None
+    for to, nonce in (("incumbent", "1"), ("candidate", "2"), ("incumbent", f"{channel.ROLLBACK}3")):
+        channel.move(store, to=to, expect=named, by="operator", reason="It repeats itself.", nonce=nonce)
+        named = to
+    return store
+
+
+def test_what_a_person_rolled_back_is_held_however_good_it_measures(line, given_up):
+    found = gate(line, given_up, GOOD, by="asset")
+    assert found.outcome is FAIL
+    assert found.because == (
+        "candidate fails novelty, so incumbent stays: operator rolled the candidate back in generation 3 (It repeats "
+        "itself), and nobody has said why it may come back."
+    )
+    assert gate(line, given_up, served(release_id="another"), by="asset").outcome is PASS
+
+
+def test_a_person_who_says_why_brings_back_what_was_rolled_back(line, given_up):
+    found = gate(line, given_up, GOOD, by="operator", again="The list was wrong.")
+    assert found.outcome is PASS
+    assert found.because.endswith(", and every budget is kept. operator: The list was wrong.")
+    assert gate(line, given_up, served(finite_share=0.5), by="operator", again="It is quick.").outcome is FAIL
+    with pytest.raises(ValueError, match="again must say why"):
+        gate(line, given_up, GOOD, by="operator", again=" ")
 
 
 def test_the_verdict_lies_beside_the_bundle_and_in_the_ledger(line):

@@ -10,9 +10,9 @@ from recsys import bundles, channel, ledger
 from recsys import dataset as datasets
 from recsys.bundles import FP32, find_bundle, read_bundle
 from recsys.errors import BadBundle, Held, LostRace, NoRelease
-from recsys.gate import VERDICT
+from recsys.gate import VERDICT, gate
 from recsys.ranker import Ranker
-from recsys.records import Bundle, Outcome, Verdict, dump
+from recsys.records import Bundle, Comparison, Estimate, LatencyResult, Outcome, Scorecard, Verdict, dump
 from recsys.release import current, install_baseline, release, rollback
 
 ITEMS = ("a", "b", "c")
@@ -33,6 +33,42 @@ def verdict(candidate: Bundle, incumbent: Bundle, outcome: Outcome = Outcome.PAS
         because=f"{candidate.release_id} is {outcome}.",
         by="gatekeeper",
         as_of=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def compared(candidate: Bundle, incumbent: Bundle) -> Comparison:
+    """The candidate is much better, and as quick."""
+
+    def estimate(value: float) -> Estimate:
+        return Estimate(value=value, low=value, high=value)
+
+    def card(of: Bundle, ndcg: float) -> Scorecard:
+        return Scorecard(
+            release_id=of.release_id,
+            dataset_id=of.dataset_id,
+            ndcg_at_10=estimate(ndcg),
+            recall_at_10=estimate(ndcg),
+            mrr=estimate(ndcg),
+            coverage=0.5,
+            tail_share=0.5,
+            cases=200,
+            users=200,
+            finite_share=1.0,
+            constant_share=0.0,
+            size_bytes=1000,
+            latency=(LatencyResult(graph=FP32, batch_size=1, p50_ms=estimate(0.1), p99_ms=estimate(0.2)),),
+            per_case_key="k",
+        )
+
+    return Comparison(
+        candidate=card(candidate, 0.4),
+        incumbent=card(incumbent, 0.2),
+        references={},
+        ndcg_gain=estimate(0.2),
+        p99_ratio=estimate(1.0),
+        quantisation_loss=None,
+        by="tests",
+        as_of=candidate.as_of,
     )
 
 
@@ -90,6 +126,29 @@ def test_the_same_verdict_twice_is_one_move_even_after_others_have_moved_on(shop
     assert release(shop.line, shop.store, passed) == moved  # what it did is done; it does not undo the rollback
     assert current(shop.store).release_id == first.release_id
     assert len(entries(shop, "released")) == 1
+
+
+def test_what_is_released_over_the_same_incumbent_again_moves_production_again(shop, first):
+    second = bundle(shop, 1)
+    measured = compared(second, first)
+    release(shop.line, shop.store, gate(shop.line, shop.store, measured, by="gatekeeper"))
+    rollback(shop.line, shop.store, reason=REASON, by="operator")
+    with pytest.raises(Held, match="nobody has said why it may come back"):
+        release(shop.line, shop.store, gate(shop.line, shop.store, measured, by="asset"))
+    for generation in (4, 6):
+        anew = gate(shop.line, shop.store, measured, by="operator", again="The list was wrong.")
+        assert release(shop.line, shop.store, anew).generation == generation
+        assert current(shop.store).release_id == second.release_id
+        rollback(shop.line, shop.store, reason=REASON, by="operator")
+
+
+def test_what_was_brought_back_by_name_is_released_as_ever(shop, first):
+    second, third = bundle(shop, 1), bundle(shop, 2)
+    release(shop.line, shop.store, verdict(second, first))
+    rollback(shop.line, shop.store, reason=REASON, by="operator")
+    rollback(shop.line, shop.store, to=second.release_id, reason="The list was wrong.", by="operator")
+    release(shop.line, shop.store, verdict(third, second))
+    assert gate(shop.line, shop.store, compared(second, third), by="asset").outcome is Outcome.PASS
 
 
 def test_of_many_candidates_at_once_exactly_one_is_released(shop, first):

@@ -87,6 +87,22 @@ def test_a_line_is_kept_tuned_through_corruption_drift_and_rollback(site: stages
         assert order.index(earlier) < order.index(later)
 
 
+def test_only_a_person_undoes_a_rollback(lines: Path, retune) -> None:
+    site = stages.site("shop")
+    site.store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
+    baseline = retune("feedback", "shop", "--as-of", as_of(21), "--json").json["incumbent"]
+    retune("search", "shop", "--action", "refit", "--family", "markov", "--reason", "is it better?")
+    better = retune("promote", "shop", "--json").json["release"]["release_id"]
+    assert retune("rollback", "shop", "--reason", "too many repeats").code == 0
+    held = retune("promote", "shop", "--json")
+    assert (held.code, held.json["outcome"]) == (1, "held")
+    assert "too many repeats" in held.json["verdict"]["because"]
+    assert retune("status", "shop", "--json").json[0]["production"]["release_id"] == baseline
+    again = retune("promote", "shop", "--again", "--reason", "the list was wrong", "--json")
+    assert again.json["release"]["release_id"] == better
+    assert again.json["release"]["reason"].endswith("the list was wrong")
+
+
 def test_a_candidate_over_the_latency_budget_is_held(lines: Path, retune) -> None:
     text = (lines / "shop.toml").read_text()
     (lines / "shop.toml").write_text(text.replace("p99_ms = 100", "p99_ms = 0.0001"))
