@@ -3,23 +3,34 @@
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from croniter import croniter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from recsys.columns import KEYS, RELEASE
 from recsys.errors import LineError
 
+_LONGEST_DAYS = 3650  # of any span; a hundred such windows still reach back to a date that a calendar has
+_LONGEST_MINUTES = 366 * 24 * 60
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Days = Annotated[float, Field(gt=0)]
+Days = Annotated[float, Field(gt=0, le=_LONGEST_DAYS)]
 
 # Of a task's longest time; a worker also starts, reads the dataset, and ends the trial that it has begun.
 _LONGEST_SEARCH = 0.8
+
+
+class _AtOdds(ValueError):
+    """A value of a table that does not go with others; knows the key at fault, below the table's own."""
+
+    def __init__(self, key: str, rule: str) -> None:
+        super().__init__(rule)
+        self.key = key
 
 
 class _Table(BaseModel):
@@ -41,12 +52,23 @@ class Column(_Table):
     def _from_array(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
 
+    @field_validator("values")
+    @classmethod
+    def _names_each_once(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({value for value in values if values.count(value) > 1}):
+            raise ValueError(f"must name each value once, but {twice} stand there more than once")
+        return values
+
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
         if self.type == "category" and (self.min is not None or self.max is not None):
             raise ValueError("min and max belong to a number or integer, but type is category")
         if self.type != "category" and self.values:
             raise ValueError(f"values belong to a category, but type is {self.type}")
+        for name in ("min", "max"):
+            bound = getattr(self, name)
+            if self.type == "integer" and bound is not None and not bound.is_integer():
+                raise _AtOdds(name, f"must be a whole number, because type is integer, but is {bound}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min must not be over max, but {self.min} is over {self.max}")
         return self
@@ -67,7 +89,7 @@ class Feedback(_Table):
     max_object_mib: float = Field(default=256, gt=0)
     min_batch_rows: Count = 1
     freshness_days: Days = 14  # the newest event of a batch may be this much older than the moment of the batch
-    max_future_minutes: float = Field(default=60, ge=0)
+    max_future_minutes: float = Field(default=60, ge=0, le=_LONGEST_MINUTES)
     max_bad_row_share: Share = 0.1  # more bad rows than this refuse the whole batch
     max_unknown_item_share: Share = 0.5  # events on items never seen before; more than this is a warning
 
@@ -87,15 +109,18 @@ class Feedback(_Table):
             column = self.columns.get(self.positive.column)
             if column is None or column.role != "label":
                 labels = [name for name, c in self.columns.items() if c.role == "label"]
-                raise ValueError(f"positive.column must be one of the labels {labels}, but is {self.positive.column!r}")
+                raise _AtOdds("positive.column", f"must be one of the labels {labels}, but is {self.positive.column!r}")
             if column.type == "category":
-                raise ValueError(
-                    f"positive.column must be a number or integer, but {self.positive.column} is of type category"
+                raise _AtOdds(
+                    "positive.column",
+                    f"must be a number or integer, but {self.positive.column} is of type category",
                 )
-            if column.max is not None and self.positive.at_least > column.max:
-                raise ValueError(
-                    f"positive.at_least must not be over the maximum of {self.positive.column}, "
-                    f"but {self.positive.at_least} is over {column.max}"
+            least = self.positive.at_least
+            if not (column.min is None or column.min <= least) or not (column.max is None or least <= column.max):
+                raise _AtOdds(
+                    "positive.at_least",
+                    f"must lie within min and max of {self.positive.column}, {column.min} and {column.max}, "
+                    f"but is {least}",
                 )
         return self
 
@@ -105,8 +130,8 @@ class Split(_Table):
 
     holdout_days: Days = 7
     window_days: Days = 7
-    windows: Count = 2
-    train_days: float = Field(default=0, ge=0)  # how far back training reaches; 0: to the first event
+    windows: Annotated[int, Field(ge=1, le=100)] = 2
+    train_days: float = Field(default=0, ge=0, le=_LONGEST_DAYS)  # how far back training reaches; 0: to the first event
     min_item_events: Count = 1  # rarer items are unknown to the vocabulary
     min_train_events: Count = 1000
     head_share: Share = 0.2  # the most popular share of items that counts as the head
@@ -146,8 +171,8 @@ class Search(_Table):
 
     families: tuple[str, ...] = ("markov", "two_tower", "sasrec")
     budget_s: float = Field(gt=0)
-    workers: Count = 2
-    seed: int = 0
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2  # as many as Airflow lets a task be mapped to
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # what NumPy's generators take
     screen: Screen
     refine: Stage
     confirm: Stage
@@ -157,6 +182,17 @@ class Search(_Table):
     @classmethod
     def _from_array(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("families")
+    @classmethod
+    def _are_known(cls, families: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not families or len(set(families)) < len(families):
+            raise ValueError(f"must name at least one family, each once, but are {list(families)}")
+        known = info.context or families
+        for family in families:
+            if family not in known:
+                raise ValueError(f"must be among {sorted(known)}, but one is {family!r}.{_suggestion(family, known)}")
+        return families
 
     @field_validator("space", mode="before")
     @classmethod
@@ -170,22 +206,19 @@ class Search(_Table):
 
     @model_validator(mode="after")
     def _narrows(self) -> Self:
-        if not self.families or len(set(self.families)) < len(self.families):
-            raise ValueError(f"families must name at least one family, each once, but are {list(self.families)}")
-        if not self.screen.trials >= self.refine.trials >= self.confirm.trials:
-            raise ValueError(
-                "trials must not grow from screen to refine to confirm, but are "
-                f"{self.screen.trials}, {self.refine.trials} and {self.confirm.trials}"
-            )
-        for name in ("share", "epochs"):
-            screen, refine, confirm = (getattr(stage, name) for stage in (self.screen, self.refine, self.confirm))
-            if not screen <= refine <= confirm:
-                raise ValueError(
-                    f"{name} must not shrink from screen to refine to confirm, but is {screen}, {refine} and {confirm}"
-                )
+        for name, holds in (("trials", "not grow"), ("share", "not shrink"), ("epochs", "not shrink")):
+            found = [getattr(stage, name) for stage in (self.screen, self.refine, self.confirm)]
+            if found != sorted(found, reverse=name == "trials"):
+                keys = f"screen.{name}, refine.{name} and confirm.{name}"
+                raise ValueError(f"{keys} must {holds} from one to the next, but are {_listed(found)}")
         for family in self.space:
             if family not in self.families:
-                raise ValueError(f"space.{family} must belong to one of families {list(self.families)}")
+                slip = get_close_matches(family, self.families, n=1)
+                raise _AtOdds(
+                    f"space.{family}",
+                    f"must belong to one of search.families {list(self.families)}"
+                    + (f", where {slip[0]!r} looks like a slip of it" if slip else ""),
+                )
         return self
 
 
@@ -215,9 +248,9 @@ class Schedule(_Table):
 
     feedback: str | None = None  # None: only by hand
     retune: str | None = None  # None: when drift has been judged, or by hand
-    rest_days: float = Field(default=0, ge=0)  # after a search, only a person begins another for so long
+    rest_days: float = Field(default=0, ge=0, le=_LONGEST_DAYS)  # so long after a search, only a person begins another
     refit_after_days: Days = 28  # an incumbent older than this is refitted although nothing drifted
-    timeout_minutes: float = Field(default=120, gt=0)  # of any task
+    timeout_minutes: float = Field(default=120, gt=0, le=_LONGEST_MINUTES)  # of any task
 
     @field_validator("feedback", "retune")
     @classmethod
@@ -238,7 +271,7 @@ class Line(_Table):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
     task: Literal["retrieval"]
-    owner: Annotated[str, Field(min_length=1)]
+    owner: str
     description: str = ""
     feedback: Feedback
     split: Split = Split()
@@ -253,13 +286,21 @@ class Line(_Table):
         """The largest budget of a search whose workers, being tasks, still end by themselves."""
         return _LONGEST_SEARCH * 60 * self.schedule.timeout_minutes
 
+    @field_validator("owner")
+    @classmethod
+    def _says_who(cls, owner: str) -> str:
+        if not owner.strip():
+            raise ValueError(f"must name who is asked, but is {owner!r}")
+        return owner
+
     @model_validator(mode="after")
     def _searches_end_in_time(self) -> Self:
         if self.search.budget_s > self.longest_search_s:
-            raise ValueError(
-                f"search.budget_s: must be at most {self.longest_search_s:g}, {_LONGEST_SEARCH:g} of the "
+            raise _AtOdds(
+                "search.budget_s",
+                f"must be at most {self.longest_search_s:g}, {_LONGEST_SEARCH:g} of the "
                 f"{self.schedule.timeout_minutes:g} minutes of schedule.timeout_minutes, "
-                f"but is {self.search.budget_s:g}"
+                f"but is {self.search.budget_s:g}",
             )
         return self
 
@@ -282,17 +323,11 @@ def read_line(path: Path, families: Iterable[str] = ()) -> Line:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LineError(f"{path}: must be TOML, but {error}.") from error
     try:
-        line = Line.model_validate(data)
+        line = Line.model_validate(data, context=tuple(families))
     except ValidationError as error:
         raise LineError("\n".join(_explain(path, e) for e in error.errors())) from error
     if line.name != path.stem:
         raise LineError(f"{path}: name: must be the file's own name {path.stem!r}, but is {line.name!r}.")
-    for family in line.search.families if families else ():
-        if family not in set(families):
-            raise LineError(
-                f"{path}: search.families: must be among {sorted(families)}, but one is {family!r}."
-                f"{_suggestion(family, families)}"
-            )
     return line
 
 
@@ -351,13 +386,26 @@ def _explain(path: Path, error: Mapping[str, Any]) -> str:
             )
         case "missing":
             return f"{path}: {key}: must be given, but is missing."
-        case "value_error" if not error["loc"]:  # of two tables at odds; it names the key itself
-            return f"{path}: {context['error']}."
         case "value_error":
-            return f"{path}: {key}: {context['error']}."
+            odds = context["error"]
+            if isinstance(odds, _AtOdds):
+                key = ".".join([*map(str, error["loc"]), odds.key])
+            return f"{path}: {key}: {_sentence(str(odds))}"
+        case "tuple_type":
+            return f"{path}: {key}: must be a list of values, but is {found!r}."
+        case "mapping_type" | "dict_type" | "model_type":
+            return f"{path}: {key}: must be a table, but is {found!r}."
         case _:
             rule = error["msg"].removeprefix("Input ").replace("should", "must", 1)
             return f"{path}: {key}: {rule}, but is {found!r}."
+
+
+def _listed(values: Sequence[float]) -> str:
+    return f"{', '.join(map(str, values[:-1]))} and {values[-1]}"
+
+
+def _sentence(said: str) -> str:
+    return said if said.endswith((".", "?")) else f"{said}."
 
 
 def _known_keys(parents: Iterable[str | int]) -> list[str]:

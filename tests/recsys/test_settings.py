@@ -76,7 +76,11 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
         ("workers = 4", 'workers = "4"', "search.workers: must be a valid integer, but is '4'."),
         ("windows = 2", "windows = 2.5", "split.windows: must be a valid integer, but is 2.5."),
         ("p99_ms = 15", "p99_ms = true", "budgets.p99_ms: must be a valid number, but is True."),
-        ('families = ["markov", "sasrec"]', 'families = "markov"', "search.families: must be a valid tuple, but is "),
+        (
+            'families = ["markov", "sasrec"]',
+            'families = "markov"',
+            "search.families: must be a list of values, but is ",
+        ),
         ("[gate]\nmin_ndcg_gain", "[schedule.gate]\nmin_ndcg_gain", "schedule.gate: no such key"),
         # ranges
         ("p99_ms = 15", "p99_ms = 0", "budgets.p99_ms: must be greater than 0, but is 0."),
@@ -94,7 +98,18 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             'role = "target"\ntype = "integer"',
             "feedback.columns.clicked.role: must be 'label' or 'context', but is 'target'.",
         ),
-        ('owner = "storefront"', 'owner = ""', "owner: String must have at least 1 character, but is ''."),
+        ('owner = "storefront"', 'owner = ""', "owner: must name who is asked, but is ''."),
+        ('owner = "storefront"', 'owner = "  "', "owner: must name who is asked, but is '  '."),
+        ("holdout_days = 3", "holdout_days = 3e9", "split.holdout_days: must be less than or equal to 3650, but is "),
+        ("windows = 2", "windows = 101", "split.windows: must be less than or equal to 100, but is 101."),
+        ("workers = 4", "workers = 1025", "search.workers: must be less than or equal to 1024, but is 1025."),
+        ("workers = 4", "workers = 4\nseed = -5", "search.seed: must be greater than or equal to 0, but is -5."),
+        (
+            "workers = 4",
+            "workers = 4\nseed = 4294967296",
+            "search.seed: must be less than 4294967296, but is 4294967296.",
+        ),
+        ("timeout_minutes = 180", "timeout_minutes = 1e12", "schedule.timeout_minutes: must be less than or equal to "),
         # contradictions
         (
             "min = 1\nmax = 200",
@@ -107,6 +122,21 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             "feedback.columns.device: min and max belong to a number or integer, but type is category.",
         ),
         (
+            "min = 1\nmax = 200",
+            "min = 0.5\nmax = 200",
+            "feedback.columns.position.min: must be a whole number, because type is integer, but is 0.5.",
+        ),
+        (
+            "min = 1\nmax = 200",
+            "min = 1\nmax = 1.5",
+            "feedback.columns.position.max: must be a whole number, because type is integer, but is 1.5.",
+        ),
+        (
+            'type = "category"\nvalues = [',
+            'type = "category"\nvalues = ["a", "a", ',
+            "feedback.columns.device.values: must name each value once, but ['a'] stand there more than once.",
+        ),
+        (
             'type = "category"\nvalues',
             'type = "number"\nvalues',
             "feedback.columns.device: values belong to a category, but type is number.",
@@ -114,17 +144,22 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
         (
             'column = "clicked"',
             'column = "position"',
-            "feedback: positive.column must be one of the labels ['clicked', 'dwell_s'], but is 'position'.",
+            "feedback.positive.column: must be one of the labels ['clicked', 'dwell_s'], but is 'position'.",
+        ),
+        (
+            "at_least = 1\n",
+            "at_least = -1\n",
+            "feedback.positive.at_least: must lie within min and max of clicked, 0.0 and 1.0, but is -1.0.",
         ),
         (
             "at_least = 1\n",
             "at_least = 2\n",
-            "feedback: positive.at_least must not be over the maximum of clicked, but 2.0 is over 1.0.",
+            "feedback.positive.at_least: must lie within min and max of clicked, 0.0 and 1.0, but is 2.0.",
         ),
         (
             '[feedback.columns.clicked]\nrole = "label"\ntype = "integer"\nmin = 0\nmax = 1',
             '[feedback.columns.clicked]\nrole = "label"\ntype = "category"',
-            "feedback: positive.column must be a number or integer, but clicked is of type category.",
+            "feedback.positive.column: must be a number or integer, but clicked is of type category.",
         ),
         (
             "[feedback.columns.position]",
@@ -139,17 +174,20 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
         (
             "trials = 8",
             "trials = 80",
-            "search: trials must not grow from screen to refine to confirm, but are 24, 80 and 3.",
+            "search: screen.trials, refine.trials and confirm.trials must not grow from one to the next, "
+            "but are 24, 80 and 3.",
         ),
         (
             "share = 0.5",
             "share = 0.1",
-            "search: share must not shrink from screen to refine to confirm, but is 0.2, 0.1 and 1.0.",
+            "search: screen.share, refine.share and confirm.share must not shrink from one to the next, "
+            "but are 0.2, 0.1 and 1.0.",
         ),
         (
             "epochs = 0.3",
             "epochs = 0.7",
-            "search: epochs must not shrink from screen to refine to confirm, but is 0.7, 0.6 and 1.0.",
+            "search: screen.epochs, refine.epochs and confirm.epochs must not shrink from one to the next, "
+            "but are 0.7, 0.6 and 1.0.",
         ),
         (
             "epochs = 0.3",
@@ -159,12 +197,12 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
         (
             'families = ["markov", "sasrec"]',
             'families = ["markov", "markov"]',
-            "search: families must name at least one family, each once, but are ['markov', 'markov'].",
+            "search.families: must name at least one family, each once, but are ['markov', 'markov'].",
         ),
         (
             'families = ["markov", "sasrec"]',
             'families = ["markov"]',
-            "search: space.sasrec must belong to one of families ['markov'].",
+            "search.space.sasrec: must belong to one of search.families ['markov'].",
         ),
         (
             "timeout_minutes = 180",
@@ -182,6 +220,13 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             "search.families: must be among ['hybrid', 'markov', 'popularity', 'sasrec', 'two_tower'], but one is "
             "'sasrek'. Did you mean 'sasrec'?",
         ),
+        (  # the space of the family that was meant is there
+            'families = ["markov", "sasrec"]',
+            'families = ["markov", "sasrek"]',
+            "search.families: must be among ['hybrid', 'markov', 'popularity', 'sasrec', 'two_tower'], but one is "
+            "'sasrek'. Did you mean 'sasrec'?",
+        ),
+        ("[search.screen]", "[search.space]\nmarkov = 3\n[search.screen]", "search.space.markov: must be a table"),
     ],
 )
 def test_a_wrong_key_type_range_or_contradiction_names_file_key_rule_and_finding(write, old, new, says):
@@ -189,6 +234,26 @@ def test_a_wrong_key_type_range_or_contradiction_names_file_key_rule_and_finding
     with pytest.raises(LineError) as error:
         read_line(path, FAMILIES)
     assert any(said.startswith(f"{path}: {says}") for said in str(error.value).splitlines()), str(error.value)
+
+
+def test_where_families_are_not_known_a_space_without_its_family_names_the_likely_slip(write):
+    with pytest.raises(
+        LineError,
+        match=r"search\.space\.sasrec: must belong to one of search\.families .*'sasrek'\], "
+        r"where 'sasrek' looks like a slip of it\.$",
+    ):
+        read_line(write(edit('families = ["markov", "sasrec"]', 'families = ["markov", "sasrek"]')))
+
+
+def test_a_single_value_where_a_list_is_searched_says_that_it_must_be_a_list(write):
+    text = re.sub(r"(?ms)^\[search\.space.*?(?=^\[budgets)", "[search.space.sasrec]\ndim = 32\n\n", SHOP.read_text())
+    with pytest.raises(LineError, match=r"search\.space\.sasrec\.dim: must be a list of values, but is 32\.$"):
+        read_line(write(text))
+
+
+def test_every_sentence_ends_with_one_full_stop(write):
+    with pytest.raises(LineError, match=r"[^.]\.$"):
+        read_line(write(edit('retune = "@weekly"', 'retune = "every full moon"')))
 
 
 def test_every_mistake_of_a_file_is_named_at_once(write):
