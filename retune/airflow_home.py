@@ -14,6 +14,9 @@ LOGIN = "admin"
 # Every reader of a heartbeat may be late on a loaded machine, so tasks get more time than Airflow's components.
 _TASK_SILENCE_S = 60
 
+# Airflow logs warnings on standard output, where this one would stand before the JSON that was asked for.
+_UNSAID = "ignore:Could not import graphviz"
+
 # Tasks import the same packages as whoever started them.
 _PACKAGES = Path(__file__).resolve().parents[1]
 
@@ -119,6 +122,7 @@ class AirflowHome:
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.logs),
             "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(self.logs / "dag_processor"),
             "DO_NOT_TRACK": "1",
+            "PYTHONWARNINGS": ",".join(filter(None, [_UNSAID, self.base.get("PYTHONWARNINGS", "")])),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_PACKAGES), self.base.get("PYTHONPATH", "")])),
         }
 

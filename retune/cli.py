@@ -307,7 +307,6 @@ def down(*, home: Annotated[Path | None, typer.Option(help="Airflow's home; var/
 
 
 @app.command(
-    add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 def airflow(
@@ -315,7 +314,10 @@ def airflow(
     *,
     home: Annotated[Path | None, typer.Option(help="Airflow's home; var/airflow if left out.")] = None,
 ) -> None:
-    """Run a command of Airflow's own on what `retune up` runs or ran last, such as `retune airflow dags list`."""
+    """Run a command of Airflow's own on what `retune up` runs or ran last, such as `retune airflow dags list`.
+
+    `retune airflow cheat-sheet` lists Airflow's commands, and `retune airflow dags --help` explains some of them.
+    """
     from retune import up as run
 
     raise typer.Exit(run.airflow(arguments.args, home=home))

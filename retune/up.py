@@ -38,10 +38,16 @@ def up(*, home: Path | None, port: int | None, tell: Callable[[str], None]) -> N
         tell(f"Log in as {airflow.login} with the password {airflow.password}")
         tell(f"Lines: {', '.join(lines)}. Objects: {store_url()}. Logs: {airflow.logs}.")
         tell("A line runs by itself once its DAGs are unpaused, on the page or with")
-        tell(f"  {_COMMAND} airflow dags unpause --yes --treat-dag-id-as-regex '^[a-z]+_{lines[0]}$'")
+        for command in unpausing(lines):
+            tell(f"  {command}")
         tell("Ctrl-C or `make down` ends everything.")
         airflow.wait()
     tell("Airflow is down.")
+
+
+def unpausing(lines: Sequence[str]) -> list[str]:
+    """List the commands that let the DAGs of `lines` run, one for each line."""
+    return [f"{_COMMAND} airflow dags unpause --yes --treat-dag-id-as-regex '^[a-z]+_{line}$'" for line in lines]
 
 
 def down(*, home: Path | None, tell: Callable[[str], None]) -> None:

@@ -1,5 +1,7 @@
 import socket
 import stat
+import subprocess
+import sys
 from base64 import urlsafe_b64decode
 
 import pytest
@@ -64,3 +66,11 @@ def test_a_taken_port_is_refused_by_number():
         with pytest.raises(ValueError, match=f"port {port} of 127.0.0.1 must be free"):
             free_port(port)
         assert free_port() != port
+
+
+def test_airflows_commands_say_nothing_of_a_library_that_they_can_do_without(tmp_path):
+    environment = home(tmp_path, PYTHONWARNINGS="error:of the deployment").environment()
+    assert environment["PYTHONWARNINGS"].endswith(",error:of the deployment")
+    command = [sys.executable, "-c", "import airflow.settings, airflow.cli.commands.dag_command"]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == ("", "")

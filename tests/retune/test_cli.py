@@ -7,6 +7,7 @@ import pytest
 
 from recsys import ledger, synthetic
 from recsys.store import open_store
+from retune import up
 
 
 def test_an_unknown_line_names_the_lines_there_are(lines: Path, retune) -> None:
@@ -225,3 +226,15 @@ def test_airflows_commands_need_a_home(lines: Path, retune, tmp_path: Path) -> N
     assert answer.code == 2
     assert "must be a home in which Airflow has been up, but is none; `make up` makes it." in answer.err
     assert not (tmp_path / "none").exists()
+
+
+def test_the_help_of_airflows_commands_names_the_option_of_ours(lines: Path, retune) -> None:
+    answer = retune("airflow", "--help")
+    assert answer.code == 0
+    assert "--home" in answer.out
+    assert "cheat-sheet" in answer.out
+
+
+def test_every_line_has_its_command_to_let_its_dags_run() -> None:
+    begin = ".venv/bin/retune airflow dags unpause --yes --treat-dag-id-as-regex"
+    assert up.unpausing(["books", "shop"]) == [f"{begin} '^[a-z]+_books$'", f"{begin} '^[a-z]+_shop$'"]

@@ -1,5 +1,6 @@
 """A real Airflow is brought up once; its components are then killed and stopped under it."""
 
+import json
 import os
 import shutil
 import signal
@@ -151,6 +152,8 @@ def test_airflows_own_commands_act_on_what_is_up(place, client):
     )
     assert unpaused.returncode == 0, unpaused.stderr
     assert client.dags()["answers"] is False
+    listed = subprocess.run([*command, "dags", "list", "-o", "json"], cwd=ROOT, env=environment(), capture_output=True)
+    assert "answers" in [dag["dag_id"] for dag in json.loads(listed.stdout)]
     wrong = subprocess.run([*command, "dags", "fly", "--help"], cwd=ROOT, env=environment(), capture_output=True)
     assert wrong.returncode == 2
     assert b"airflow dags" in wrong.stderr  # said by Airflow, not by us
