@@ -76,6 +76,7 @@ class AirflowHome:
     def _defaults(self) -> dict[str, str]:
         stale = str(round(self.stale_after_s))
         return {
+            "AIRFLOW_CONFIG": os.devnull,  # otherwise Airflow makes a file in its home and obeys it ever after
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",  # LocalExecutor forks as many workers as it may ever need at once
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

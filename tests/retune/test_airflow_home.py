@@ -74,3 +74,18 @@ def test_airflows_commands_say_nothing_of_a_library_that_they_can_do_without(tmp
     command = [sys.executable, "-c", "import airflow.settings, airflow.cli.commands.dag_command"]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert (said.stdout, said.stderr) == ("", "")
+
+
+def test_no_file_of_settings_is_made_or_obeyed_but_one_that_is_named(tmp_path):
+    (tmp_path / "airflow.cfg").write_text("[logging]\nencrypt_s3_logs = True\n")
+    mine = tmp_path / "mine.cfg"
+    mine.write_text("[logging]\nencrypt_s3_logs = True\n")
+
+    def asked(environment):
+        command = [sys.executable, "-m", "airflow", "config", "get-value", "logging", "encrypt_s3_logs"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert asked(home(tmp_path).environment()) == "False\n"
+    assert asked(home(tmp_path, AIRFLOW_CONFIG=str(mine)).environment()) == "True\n"
+    asked(home(tmp_path / "new").environment())
+    assert not (tmp_path / "new" / "airflow.cfg").exists()
