@@ -1,8 +1,10 @@
 """Decide whether a candidate may replace the incumbent; where the evidence does not decide, the incumbent stays."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from recsys import channel, ledger
@@ -22,6 +24,8 @@ SPARE = 0.5  # a p99 within this share of the budget is quick enough, however mu
 def gate(line: Line, store: Store, comparison: Comparison, *, by: str, again: str | None = None) -> Verdict:
     """Judge a comparison by the line's thresholds, and keep the verdict beside the candidate's bundle.
 
+    Whoever asks the same again gets the verdict that is kept, and nothing is written.
+
     Args:
         line: Whose gate and budgets count.
         store: The line's part of the store.
@@ -31,15 +35,27 @@ def gate(line: Line, store: Store, comparison: Comparison, *, by: str, again: st
 
     Raises:
         ValueError: `again` says nothing.
+        BadObject: The verdict that is kept, or the channel, cannot be read.
     """
-    verdict = judge(line, comparison, by=by, moves=channel.history(store), again=again)
-    store.put(key(verdict.candidate, VERDICT), json.dumps(dump(verdict), indent=1).encode())
+    found = judge(line, comparison, by=by, moves=channel.history(store), again=again)
+    kept = _kept(store, found.candidate)
+    if kept and _body(replace(kept, by=by)) == _body(found):
+        return kept
+    body = _body(found)
     ledger.append(
         store,
-        ledger.Entry(at=datetime.now(UTC), what="gated", who=by, why=verdict.because, evidence=dump(verdict)),
+        ledger.Entry(
+            at=datetime.now(UTC),
+            what="gated",
+            who=by,
+            why=found.because,
+            evidence=dump(found),
+            id=f"gated-{hashlib.sha256(body).hexdigest()[:32]}",
+        ),
     )
-    log.info("%s: %s", verdict.outcome, verdict.because)
-    return verdict
+    store.put(key(found.candidate, VERDICT), body)
+    log.info("%s: %s", found.outcome, found.because)
+    return found
 
 
 def verdict(store: Store, release_id: str) -> Verdict:
@@ -49,10 +65,10 @@ def verdict(store: Store, release_id: str) -> Verdict:
         NoRelease: The bundle has not been judged.
         BadObject: The verdict cannot be read.
     """
-    try:
-        return parse(Verdict, key(release_id, VERDICT), store.get(key(release_id, VERDICT)).body)
-    except NotFound as error:
-        raise NoRelease(f"{release_id!r} must have been judged, but there is no verdict on it.") from error
+    found = _kept(store, release_id)
+    if found is None:
+        raise NoRelease(f"{release_id!r} must have been judged, but there is no verdict on it.")
+    return found
 
 
 def judge(
@@ -97,6 +113,17 @@ def judge(
         by=by,
         as_of=comparison.as_of,
     )
+
+
+def _kept(store: Store, release_id: str) -> Verdict | None:
+    try:
+        return parse(Verdict, key(release_id, VERDICT), store.get(key(release_id, VERDICT)).body)
+    except NotFound:
+        return None
+
+
+def _body(verdict: Verdict) -> bytes:
+    return json.dumps(dump(verdict), indent=1).encode()
 
 
 def _novelty(comparison: Comparison, moves: Sequence[Pointer], again: str | None) -> Check:

@@ -1,5 +1,6 @@
 """Measure a bundle and the incumbent on the same locked holdout, in the same run."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,9 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
     same name: what it does not know it cannot recommend, as in production. Latency is that of whole requests as serving
     answers them, from a user's items to the ten that are recommended.
 
+    To measure the same bundle against the same incumbent by the same settings again gives the comparison that was kept:
+    the holdout is not read again, and no draw of latencies can be repeated until it is a lucky one.
+
     Args:
         line: Whose budgets and confidence the measurement follows.
         store: The line's part of the store.
@@ -55,10 +59,17 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
         NoRelease: The channel names no incumbent.
         BadBundle: The bytes of either bundle are not those of its manifest.
         NoFeedback: The bundle's dataset is gone.
+        BadObject: The comparison that was kept cannot be read.
     """
     incumbent = channel.current(store)
     if incumbent is None:
         raise NoRelease(f"There must be an incumbent to measure {bundle.release_id} against, but nothing is released.")
+    name = f"{incumbent.release_id}-{_settings(line)}"
+    kept_at = key(bundle.release_id, f"comparisons/{name}.json")
+    if (kept := _read(store, kept_at)) is not None:
+        if _read(store, key(bundle.release_id, COMPARISON)) != kept:
+            _announce(store, kept, name)
+        return kept
     dataset = datasets.dataset(store, bundle.dataset_id)
     frozen = datasets.load(store, dataset)
     threads = line.budgets.threads
@@ -94,22 +105,22 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
         by=by,
         as_of=bundle.as_of,
     )
-    store.put(key(bundle.release_id, COMPARISON), json.dumps(dump(comparison), indent=1).encode())
-    _tell(store, comparison)
+    store.put(kept_at, _body(comparison))
+    _announce(store, comparison, name)
     return comparison
 
 
 def comparison(store: Store, release_id: str) -> Comparison:
-    """Give the newest comparison of a bundle with an incumbent.
+    """Give the comparison of a bundle with the incumbent that it was last measured against.
 
     Raises:
         NoRelease: The bundle has not been measured.
         BadObject: The comparison cannot be read.
     """
-    try:
-        return parse(Comparison, key(release_id, COMPARISON), store.get(key(release_id, COMPARISON)).body)
-    except NotFound as error:
-        raise NoRelease(f"{release_id!r} must have been measured, but there is no comparison of it.") from error
+    found = _read(store, key(release_id, COMPARISON))
+    if found is None:
+        raise NoRelease(f"{release_id!r} must have been measured, but there is no comparison of it.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +272,25 @@ def _per_case(found: Evaluation) -> pa.Table:
     )
 
 
-def _tell(store: Store, measured: Comparison) -> None:
+def _settings(line: Line) -> str:
+    """Hash what of the line decides about a comparison; what only judges one, such as a limit, does not."""
+    settings = line.model_dump(mode="json", include={"budgets": {"batch_size", "threads"}, "gate": {"confidence"}})
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read(store: Store, at: str) -> Comparison | None:
+    try:
+        return parse(Comparison, at, store.get(at).body)
+    except NotFound:
+        return None
+
+
+def _body(comparison: Comparison) -> bytes:
+    return json.dumps(dump(comparison), indent=1).encode()
+
+
+def _announce(store: Store, measured: Comparison, name: str) -> None:
+    """Write a comparison into the ledger, once, and make it the bundle's newest."""
     candidate, incumbent, gain = measured.candidate, measured.incumbent, measured.ndcg_gain
     why = (
         f"{candidate.release_id} reaches NDCG@10 {candidate.ndcg_at_10.value:.4f} on {candidate.cases} cases of "
@@ -270,6 +299,14 @@ def _tell(store: Store, measured: Comparison) -> None:
     )
     ledger.append(
         store,
-        ledger.Entry(at=datetime.now(UTC), what="measured", who=measured.by, why=why, evidence=dump(measured)),
+        ledger.Entry(
+            at=datetime.now(UTC),
+            what="measured",
+            who=measured.by,
+            why=why,
+            evidence=dump(measured),
+            id=f"measured-{candidate.release_id}-{name}",
+        ),
     )
+    store.put(key(candidate.release_id, COMPARISON), _body(measured))
     log.info("%s", why)

@@ -183,6 +183,15 @@ def test_a_person_who_says_why_brings_back_what_was_rolled_back(line, given_up):
         gate(line, given_up, GOOD, by="operator", again=" ")
 
 
+def test_who_asks_the_same_again_gets_the_same_verdict(line, given_up):
+    found = gate(line, given_up, served(release_id="another"), by="schedule")
+    assert gate(line, given_up, served(release_id="another"), by="somebody") == found
+    assert len(ledger.read(given_up)) == 1
+    stricter = line.model_copy(update={"gate": line.gate.model_copy(update={"min_ndcg_gain": 0.5})})
+    assert gate(stricter, given_up, served(release_id="another"), by="somebody").outcome is FAIL
+    assert [entry.who for entry in ledger.read(given_up)] == ["schedule", "somebody"]
+
+
 def test_the_verdict_lies_beside_the_bundle_and_in_the_ledger(line):
     store = MemoryStore()
     with pytest.raises(NoRelease):

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from recsys import bundles, ledger
+from recsys import bundles, channel, ledger
 from recsys import dataset as datasets
 from recsys.bundles import FP32, INT8
 from recsys.errors import BadBundle, NoRelease
@@ -152,6 +152,45 @@ def test_the_comparison_lies_beside_the_bundle(measured):
         comparison(shop.store, found.incumbent.release_id)
 
 
+def test_the_same_bundle_and_incumbent_are_measured_once_and_another_incumbent_anew(shop, frozen):
+    incumbent, other = (shop.bundle(popularity(frozen) + n, frozen.vocabulary, name="popularity") for n in (0, 1))
+    bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
+
+    def told(what: str) -> int:
+        return len(ledger.read(shop.store, what=what))
+
+    shop.produce(incumbent)
+    first = quickly(shop.line, shop.store, bundle)
+    stricter = shop.line.model_copy(update={"gate": shop.line.gate.model_copy(update={"min_ndcg_gain": 0.5})})
+    for line in (shop.line, stricter):  # what judges is no part of what is measured
+        assert measure(line, shop.store, bundle, seconds=0.2, by="somebody else") == first
+    assert (told("holdout read"), told("measured")) == (1, 1)
+    shop.produce(other)
+    second = quickly(shop.line, shop.store, bundle)
+    assert second.incumbent.release_id == other.release_id
+    assert comparison(shop.store, bundle.release_id) == second
+    assert (told("holdout read"), told("measured")) == (2, 2)
+    channel.move(
+        shop.store, to=incumbent.release_id, expect=other.release_id, by="tests", reason="by hand", nonce="back"
+    )
+    assert quickly(shop.line, shop.store, bundle) == first == comparison(shop.store, bundle.release_id)
+    surer = shop.line.model_copy(update={"gate": shop.line.gate.model_copy(update={"confidence": 0.6})})
+    assert quickly(surer, shop.store, bundle).ndcg_gain.low > first.ndcg_gain.low
+    assert (told("holdout read"), told("measured")) == (3, 3)
+
+
+def test_whenever_a_measurement_dies_doing_it_again_writes_it_down_once(shop, frozen, dies):
+    shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
+    writes = 0
+    while dies(shop.store, writes, lambda store: quickly(shop.line, store, bundle)):
+        writes += 1
+    found = comparison(shop.store, bundle.release_id)
+    assert writes >= 3  # the comparison, the ledger and the newest
+    [entry] = ledger.read(shop.store, what="measured")
+    assert entry.evidence == dump(found)
+
+
 def test_a_release_against_itself_gains_exactly_nothing(shop, frozen):
     bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
     shop.produce(bundle)
@@ -255,7 +294,9 @@ def test_both_graphs_of_a_bundle_are_measured_and_the_loss_is_relative_to_fp32(s
         INT8: np.mean(ndcg_by_hand(popularity(frozen), frozen.vocabulary, frozen, cases)),
     }
     for serves in (INT8, FP32):
-        shop.store.delete(bundles.key(release_id, bundles.MANIFEST))
+        for made in (bundles.MANIFEST, "comparisons/"):  # as if the other graph had been found the better one
+            for entry in list(shop.store.list(bundles.key(release_id, made))):
+                shop.store.delete(entry.key)
         both = bundles.keep_bundle(shop.store, replace(good, release_id=release_id, files=refs, serves=serves), files)
         found = quickly(shop.line, shop.store, both)
         assert [each.graph for each in found.candidate.latency] == [serves, FP32 if serves == INT8 else INT8]
