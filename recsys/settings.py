@@ -357,12 +357,12 @@ def read_lines(folder: Path, families: Iterable[str] = ()) -> list[Line]:
 
 def store_url() -> str:
     """Say where objects lie: `RETUNE_STORE`, or `file://` under the project's `var/`."""
-    return os.environ.get("RETUNE_STORE") or (_var() / "store").as_uri()
+    return os.environ.get("RETUNE_STORE") or (var_folder() / "store").as_uri()
 
 
 def studies_url() -> str:
     """Say where studies lie: `RETUNE_STUDIES`, or a journal file under the project's `var/`."""
-    return os.environ.get("RETUNE_STUDIES") or str(_var() / "studies.journal")
+    return os.environ.get("RETUNE_STUDIES") or str(var_folder() / "studies.journal")
 
 
 def lines_folder() -> Path:
@@ -370,7 +370,8 @@ def lines_folder() -> Path:
     return Path(os.environ.get("RETUNE_LINES") or "lines").resolve()
 
 
-def _var() -> Path:
+def var_folder() -> Path:
+    """Say below which folder lies what no other setting places: `RETUNE_VAR`, or `var/` below the working directory."""
     return Path(os.environ.get("RETUNE_VAR") or "var").resolve()
 
 

@@ -47,8 +47,8 @@ Reason = Annotated[str | None, typer.Option(help="Why; goes into the ledger.")]
 
 def main() -> None:
     """Run the command line and turn what happened into an exit code."""
-    logging.basicConfig(level=os.environ.get("RETUNE_LOG", "WARNING"), format="%(asctime)s %(name)s %(message)s")
     try:
+        logging.basicConfig(level=_log_level(), format="%(asctime)s %(name)s %(message)s")
         sys.exit(app(standalone_mode=_JSON not in sys.argv))  # alone, Typer itself shows what is wrong and ends
     except typer.TyperException as wrong:
         _fail("error", ValueError(wrong.format_message()), wrong.exit_code)
@@ -338,6 +338,14 @@ def demo(
 
 
 # --- helping the commands
+
+
+def _log_level() -> str:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    level = os.environ.get("RETUNE_LOG") or "WARNING"
+    if level.upper() not in levels:
+        raise ValueError(f"RETUNE_LOG must be one of {', '.join(levels)}, but is {level!r}.")
+    return level.upper()
 
 
 def _site(name: str | None) -> stages.Site:

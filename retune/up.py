@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recsys.settings import lines_folder, store_url, studies_url
+from recsys.settings import lines_folder, store_url, studies_url, var_folder
 from retune.airflow_home import AirflowHome
 from retune.lease import last_supervisor
 from retune.lines import check_lines_apart
@@ -89,4 +89,4 @@ def _places() -> dict[str, str]:
 
 
 def _home(given: Path | None) -> Path:
-    return (given or Path("var") / "airflow").resolve()
+    return (given or var_folder() / "airflow").resolve()

@@ -238,3 +238,23 @@ def test_the_help_of_airflows_commands_names_the_option_of_ours(lines: Path, ret
 def test_every_line_has_its_command_to_let_its_dags_run() -> None:
     begin = ".venv/bin/retune airflow dags unpause --yes --treat-dag-id-as-regex"
     assert up.unpausing(["books", "shop"]) == [f"{begin} '^[a-z]+_books$'", f"{begin} '^[a-z]+_shop$'"]
+
+
+# --- settings
+
+
+def test_an_unknown_level_of_the_log_is_refused_by_name(lines: Path, retune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETUNE_LOG", "loud")
+    answer = retune("status", "--json")
+    assert answer.code == 2
+    assert answer.json["because"] == ("RETUNE_LOG must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, but is 'loud'.")
+    assert "Traceback" not in answer.err
+
+
+def test_airflows_home_lies_where_everything_else_lies(
+    lines: Path, retune, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RETUNE_VAR", str(tmp_path / "elsewhere"))
+    answer = retune("airflow", "dags", "list")
+    assert answer.code == 2
+    assert f"{tmp_path / 'elsewhere' / 'airflow'} must be a home" in answer.err
