@@ -57,6 +57,6 @@ def _dataset(dataset: dict[str, Any] | None) -> str:
         return "none yet"
     train, holdout = dataset["train"], dataset["holdout"]
     return (
-        f"{dataset['dataset_id']}: {train['events']:,} events to learn from since {train['begins'][:10]}, "
+        f"{dataset['dataset_id']}: {train['events']:,} events to learn from until {train['ends'][:10]}, "
         f"{holdout['events']:,} in the holdout until {holdout['ends'][:10]}, {dataset['n_items']:,} items"
     )

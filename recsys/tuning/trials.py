@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 optuna.logging.disable_default_handler()  # its lines go where ours go
 optuna.logging.enable_propagation()
+optuna.logging.set_verbosity(logging.NOTSET)  # and at the level at which ours do
 
 OPENED_AT = "opened_at"
 

@@ -1,5 +1,7 @@
 """What the command line says to people who err, and to programs."""
 
+import importlib
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 from recsys import ledger, synthetic
 from recsys.store import open_store
-from retune import up
+from retune import status, up
 
 
 def test_an_unknown_line_names_the_lines_there_are(lines: Path, retune) -> None:
@@ -258,3 +260,21 @@ def test_airflows_home_lies_where_everything_else_lies(
     answer = retune("airflow", "dags", "list")
     assert answer.code == 2
     assert f"{tmp_path / 'elsewhere' / 'airflow'} must be a home" in answer.err
+
+
+# --- what is said
+
+
+def test_optuna_logs_at_the_level_of_all_others() -> None:
+    importlib.import_module("recsys.tuning.trials")
+    assert logging.getLogger("optuna").level == logging.NOTSET
+
+
+def test_the_status_names_no_day_before_which_there_may_be_events_or_none() -> None:
+    span = {"events": 1200, "begins": "2026-09-17T00:00:00+00:00", "ends": "2026-10-20T00:00:00+00:00"}
+    holdout = {"events": 300, "ends": "2026-11-01T00:00:00+00:00"}
+    dataset = {"dataset_id": "d1", "train": span, "holdout": holdout, "n_items": 40}
+    found = {"production": None, "dataset": dataset, "cache": {"misses": 1, "hits": 0}, "refused": [], "last": {}}
+    assert dict(status.rows(found))["dataset"] == (
+        "d1: 1,200 events to learn from until 2026-10-20, 300 in the holdout until 2026-11-01, 40 items"
+    )
