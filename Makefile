@@ -46,7 +46,8 @@ check: $(STAMP) ## lint, format, types, import layers and Dockerfiles
 	PYTHONPATH=plugins $(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint docker/Dockerfile.control docker/Dockerfile.gpu
 
-bench: $(STAMP) ## print one table of figures and write var/bench/NAME.json: make bench NAME=quality
+# A name that is missing or wrong is refused before anything is installed for it.
+bench: $(if $(filter $(NAME),$(BENCHMARKS)),$(STAMP)) ## print one table of figures and write var/bench/NAME.json: make bench NAME=quality
 	@[[ " $(BENCHMARKS) " == *" $(NAME) "* && -n "$(NAME)" ]] \
 	    || { echo "make bench: NAME must be one of: $(sort $(BENCHMARKS)); found '$(NAME)'" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
