@@ -34,6 +34,7 @@ class Pointer:
     release_id: str
     generation: int  # counts the moves, from 1
     previous: str | None  # the release to roll back to
+    replaced: str | None = None  # what was in production until then
     by: str  # a person, or "schedule"
     reason: str
     at: datetime  # UTC
@@ -112,6 +113,7 @@ def move(
             release_id=to,
             generation=moves[-1].generation + 1 if moves else 1,
             previous=_behind(to, moves),
+            replaced=named,
             by=by,
             reason=reason,
             at=at or datetime.now(UTC),

@@ -433,7 +433,8 @@ class Release:
 
     release_id: str
     generation: int  # counts the moves of the pointer
-    previous: str | None
+    previous: str | None  # where the next rollback leads
+    replaced: str | None  # what was in production until then
     family: str
     dataset_id: str
     reason: str

@@ -188,6 +188,7 @@ def _release(store: Store, pointer: Pointer) -> Release:
         release_id=pointer.release_id,
         generation=pointer.generation,
         previous=pointer.previous,
+        replaced=pointer.replaced,
         family=bundle.family,
         dataset_id=bundle.dataset_id,
         reason=pointer.reason,

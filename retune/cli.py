@@ -226,7 +226,7 @@ def rollback(
     _show(
         as_json,
         {"outcome": "rolled back", "release": dump(released)},
-        f"Production is now {released.release_id}, generation {released.generation}, instead of {released.previous}.",
+        f"Production is now {released.release_id}, generation {released.generation}, instead of {released.replaced}.",
     )
 
 

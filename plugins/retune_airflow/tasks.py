@@ -73,7 +73,7 @@ def _newest_dataset(context: Context, site: stages.Site, woken_by: Asset) -> Dat
 
 
 def _announced(line: str, moved: Release) -> Json:
-    facts = {"release_id": moved.release_id, "generation": moved.generation, "previous": moved.previous}
+    facts = {"release_id": moved.release_id, "generation": moved.generation, "replaced": moved.replaced}
     runs.emit(get_current_context(), assets.release(line), facts)
     return dump(moved)
 

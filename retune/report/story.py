@@ -160,6 +160,7 @@ def _releases(
             release_id=move.release_id,
             generation=move.generation,
             previous=move.previous,
+            replaced=move.replaced,
             family=by_id[move.release_id].family,
             dataset_id=by_id[move.release_id].dataset_id,
             reason=move.reason,

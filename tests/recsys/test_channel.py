@@ -41,7 +41,7 @@ def test_a_move_names_the_release_and_remembers_the_one_before(store):
         release_id="a", generation=1, previous=None, by="operator", reason="better", at=NOON, nonce="1"
     )
     assert second == Pointer(
-        release_id="b", generation=2, previous="a", by="operator", reason="better", at=NOON, nonce="2"
+        release_id="b", generation=2, previous="a", replaced="a", by="operator", reason="better", at=NOON, nonce="2"
     )
     assert channel.current(store) == second
     assert channel.history(store) == (first, second)

@@ -191,6 +191,7 @@ def third(shop, first) -> list[Bundle]:
 def test_a_rollback_goes_one_release_back_and_the_next_one_further(shop, third):
     back = rollback(shop.line, shop.store, reason=REASON, by="operator")
     assert (back.release_id, back.generation, back.by, back.reason) == (third[1].release_id, 4, "operator", REASON)
+    assert (back.replaced, back.previous) == (third[2].release_id, third[0].release_id)
     assert rollback(shop.line, shop.store, reason=REASON, by="operator").release_id == third[0].release_id
     with pytest.raises(NoRelease, match="it was the first"):
         rollback(shop.line, shop.store, reason=REASON, by="operator")

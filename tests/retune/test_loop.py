@@ -69,6 +69,7 @@ def test_a_line_is_kept_tuned_through_corruption_drift_and_rollback(site: stages
     # Somebody takes it back, and the ledger knows everything in order.
     back = retune("rollback", "shop", "--reason", "too many repeats", "--by", "operator", "--json")
     assert back.json["release"]["release_id"] == first["release_id"]
+    assert back.json["release"]["replaced"] == second.json["release"]["release_id"]
     entries = retune("history", "shop", "--limit", "100", "--json").json["entries"]
     assert (entries[-1]["what"], entries[-1]["who"], entries[-1]["why"]) == (
         "rolled back",
@@ -93,7 +94,8 @@ def test_only_a_person_undoes_a_rollback(lines: Path, retune) -> None:
     baseline = retune("feedback", "shop", "--as-of", as_of(21), "--json").json["incumbent"]
     retune("search", "shop", "--action", "refit", "--family", "markov", "--reason", "is it better?")
     better = retune("promote", "shop", "--json").json["release"]["release_id"]
-    assert retune("rollback", "shop", "--reason", "too many repeats").code == 0
+    back = retune("rollback", "shop", "--reason", "too many repeats")
+    assert "".join(back.out.split()).endswith(f"Productionisnow{baseline},generation3,insteadof{better}.")
     held = retune("promote", "shop", "--json")
     assert (held.code, held.json["outcome"]) == (1, "held")
     assert "too many repeats" in held.json["verdict"]["because"]
