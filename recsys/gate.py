@@ -277,11 +277,14 @@ def _because(comparison: Comparison, outcome: Outcome, checks: tuple[Check, ...]
             f"{_signed(comparison.ndcg_gain)}, p99 is {_interval(candidate.latency[0].p99_ms)} ms, "
             "and every budget is kept."
         )
-    said = {Outcome.FAIL: "fails", Outcome.INCONCLUSIVE: "does not show"}[outcome]
+    verb = {Outcome.FAIL: "fails", Outcome.INCONCLUSIVE: "does not show"}[outcome]
     deciding = [check for check in checks if check.outcome is outcome]
-    names = " and ".join(check.name for check in deciding)
+    names = " and ".join(check.name for check in deciding if check.name != "users")
+    said = [f"{verb} {names}"] if names else []
+    if any(check.name == "users" for check in deciding):
+        said.append("was tried on a holdout with too few users")
     reasons = " ".join(check.because for check in deciding)
-    return f"{candidate.release_id} {said} {names}, so {incumbent.release_id} stays: {reasons}"
+    return f"{candidate.release_id} {' and '.join(said)}, so {incumbent.release_id} stays: {reasons}"
 
 
 def _evidence(found: Estimate, limit: float) -> dict[str, float]:

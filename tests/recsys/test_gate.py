@@ -152,6 +152,14 @@ def test_the_sentence_names_what_decided_with_its_numbers(line):
     )
     undecided = judge(line, replace(GOOD, ndcg_gain=around(0.01, 0.0, 0.02)), by="tests").because
     assert undecided.startswith("candidate does not show quality, so incumbent stays: NDCG@10 changes by +0.0100 [")
+    assert judge(line, served(users=27), by="tests").because == (
+        "candidate was tried on a holdout with too few users, so incumbent stays: "
+        "The holdout has 27 users, and intervals are believed from 100 on."
+    )
+    both = judge(line, replace(served(users=27), ndcg_gain=around(0.01, 0.0, 0.02)), by="tests").because
+    assert both.startswith(
+        "candidate does not show quality and was tried on a holdout with too few users, so incumbent stays: The holdout"
+    )
 
 
 @pytest.fixture
