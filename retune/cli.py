@@ -49,7 +49,8 @@ def main() -> None:
     """Run the command line and turn what happened into an exit code."""
     try:
         logging.basicConfig(level=_log_level(), format="%(asctime)s %(name)s %(message)s")
-        sys.exit(app(standalone_mode=_JSON not in sys.argv))  # alone, Typer itself shows what is wrong and ends
+        alone = _JSON not in sys.argv  # then Typer itself shows what is wrong, and ends
+        sys.exit(app(prog_name="retune", standalone_mode=alone))
     except typer.TyperException as wrong:
         _fail("error", ValueError(wrong.format_message()), wrong.exit_code)
     except Held as held:
