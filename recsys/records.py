@@ -279,6 +279,35 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEvidence:
+    """What one trial showed, in terms that later searches can use."""
+
+    stage: str
+    share: float  # part of the users that it learned from
+    epochs: float  # part of the configuration's epochs that it was given
+    seed: int
+    family: str
+    configuration: Configuration
+    state: str  # complete, pruned, fail or infeasible
+    ndcg_at_10: float | None
+    gain: float | None  # over the incumbent's configuration in the same stage, on the same data and seeds
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a closed search found, kept for the searches to come."""
+
+    plan_id: str
+    dataset_id: str
+    as_of: datetime
+    family: str  # the incumbent's
+    configuration: Configuration
+    popularity: Mapping[str, float]  # share of the dataset's interactions, of its most popular items
+    trials: tuple[TrialEvidence, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """The configuration and weights that a study chose, before the gate."""
 

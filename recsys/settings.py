@@ -166,6 +166,15 @@ class Screen(Stage):
         return seeds
 
 
+class Past(_Table):
+    """How what was found under a family's earlier name or parameters reads today."""
+
+    family: str | None = None  # its name today, if that is another
+    renamed: Mapping[str, str] = {}  # a parameter's name of then: its name today
+    scaled: Mapping[str, float] = {}  # a parameter of today: what a number of then is multiplied by
+    implied: Mapping[str, int | float | str | bool] = {}  # what a parameter that did not exist then amounted to
+
+
 class Search(_Table):
     """How hyperparameters are searched."""
 
@@ -177,6 +186,8 @@ class Search(_Table):
     refine: Stage
     confirm: Stage
     space: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}  # family, parameter: the values or [low, high] to search
+    warm: bool = False  # whether it starts from what earlier searches of the line found
+    past: Mapping[str, Past] = {}  # by the family's name of then
 
     @field_validator("families", mode="before")
     @classmethod

@@ -1,14 +1,18 @@
 """Say how a search draws configurations and when it gives one up."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 
 from recsys.records import Plan
+from recsys.settings import Line
+from recsys.tuning.evidence import PastStudy
+from recsys.tuning.space import Space
 from recsys.tuning.trials import Attempt, Trials
+from recsys.tuning.warm import WarmSampler
 
 PRUNERS: Mapping[str, BasePruner] = MappingProxyType(
     {
@@ -32,3 +36,20 @@ def tpe(trials: Trials, plan: Plan, owner: Attempt, *, n_startup: int) -> BaseSa
     had = sum(trial.user_attrs.get("owner", {}).get("map_index") == owner.map_index for trial in trials.all())
     digest = hashlib.sha256(f"{plan.plan_id}/{plan.seed}/{owner.map_index}/{had}".encode()).digest()
     return TPESampler(n_startup_trials=n_startup, seed=int.from_bytes(digest[:4], "big"))
+
+
+def warm(line: Line, plan: Plan, space: Space, past: Sequence[PastStudy]) -> WarmSampler:
+    """Make the sampler of a search.
+
+    What it proposes follows from the plan, the past and the trials of the study, so a worker that starts again goes on
+    where it was, and another plan of the same line begins elsewhere. It is asked in screening alone: every screening
+    trial has ended before the first one of another fidelity is listed.
+    """
+    digest = hashlib.sha256(f"{plan.plan_id}/{plan.seed}".encode()).digest()
+    return WarmSampler(
+        past,
+        space=space.distributions,
+        conditions=space.conditions,
+        start=max(4, line.search.screen.trials // 2),
+        seed=int.from_bytes(digest[:4], "big"),
+    )

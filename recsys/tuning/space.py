@@ -26,6 +26,22 @@ class Space:
 
     families: Mapping[str, Mapping[str, BaseDistribution]]
 
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Everything that is searched, by Optuna's names; what hangs on something comes after it."""
+        own = {f"{family}.{name}": d for family, searched in self.families.items() for name, d in searched.items()}
+        return {FAMILY: CategoricalDistribution(tuple(self.families)), **own}
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, Value]]:
+        """What each parameter hangs on, by Optuna's names: another parameter and the value that it must have."""
+        found: dict[str, tuple[str, Value]] = {}
+        for family, searched in self.families.items():
+            for name in searched:
+                parent, value = FAMILIES[family].conditions.get(name, ("", ""))
+                found[f"{family}.{name}"] = (f"{family}.{parent}", value) if parent else (FAMILY, family)
+        return found
+
     def suggest(self, trial: optuna.Trial) -> tuple[str, dict[str, Value]]:
         """Let `trial` choose a family and its parameters; what is not searched stays at the family's defaults."""
         family = trial.suggest_categorical(FAMILY, list(self.families))

@@ -14,6 +14,7 @@ from recsys.errors import NotFound
 from recsys.records import Action, Plan, Study, TrialResult, dump, parse
 from recsys.settings import Line
 from recsys.store import Store
+from recsys.tuning import past
 from recsys.tuning.decision import key
 from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, Progress
 from recsys.tuning.promotion import STAGES, contenders, entries
@@ -99,6 +100,7 @@ def close(line: Line, store: Store, plan: Plan, studies: str) -> Study:
     for entry in store.list(key(plan.plan_id, "checkpoints/")):
         store.delete(entry.key)
     if plan.action is Action.RETUNE:
+        past.keep(line, store, closed)
         _tell_ledger(store, closed)
     # The record comes last: where it lies, a later call takes the study for closed and does nothing of the above.
     store.put(key(plan.plan_id, "study.json"), json.dumps(dump(closed), indent=1).encode())

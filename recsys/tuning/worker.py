@@ -10,6 +10,7 @@ from statistics import median
 
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from recsys.dataset import dataset
@@ -22,9 +23,10 @@ from recsys.tuning.constraints import Costs
 from recsys.tuning.decision import key
 from recsys.tuning.objective import Bench, run
 from recsys.tuning.outcomes import result
+from recsys.tuning.past import recall
 from recsys.tuning.promotion import STAGES, contenders, is_incumbent, promoted
-from recsys.tuning.sampler import PRUNERS, tpe
-from recsys.tuning.space import search_space
+from recsys.tuning.sampler import PRUNERS, tpe, warm
+from recsys.tuning.space import Space, search_space
 from recsys.tuning.stages import check_stage
 from recsys.tuning.trials import Attempt, Trials
 
@@ -90,7 +92,7 @@ def _ended_trials(
         cases=frozen.windows[-1],
     )
     searched = search_space(line)
-    sampler = partial(tpe, trials, plan, owner, n_startup=max(4, line.search.screen.trials // 2))
+    sampler = _sampler(line, store, plan, trials, owner, searched)
     left = partial(_left_s, line, plan, stage, trials)
     while True:
         fit = partial(_fits, rung, stage, trials, Forecast.of(_paid(trials.all())), left())
@@ -120,6 +122,16 @@ def _ended_trials(
         found = result(trials.all()[trial.number])
         log.info("%s trial %d of %s: %s %s", stage, trial.number, plan.plan_id, found.state, found.ndcg_at_10)
         yield found
+
+
+def _sampler(
+    line: Line, store: Store, plan: Plan, trials: Trials, owner: Attempt, space: Space
+) -> Callable[[], BaseSampler]:
+    """Say what fills the trials that a stage leaves open."""
+    if not line.search.warm:
+        return partial(tpe, trials, plan, owner, n_startup=max(4, line.search.screen.trials // 2))
+    made = warm(line, plan, space, recall(line, store, plan, space).studies)
+    return lambda: made
 
 
 def _left_s(line: Line, plan: Plan, stage: str, trials: Trials) -> float:

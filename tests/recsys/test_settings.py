@@ -345,7 +345,7 @@ def in_words(field, *, is_table):
         return "–"
     if field.default is None:
         return "*none*"
-    if is_table:
+    if is_table and field.default != {}:
         return "all defaults"
     return f"`{json.dumps(field.default)}`"
 

@@ -1,0 +1,238 @@
+"""Keep what each search found, and put it together as the past of the next one."""
+
+import json
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from recsys import parts
+from recsys.columns import ITEM
+from recsys.dataset import dataset
+from recsys.errors import NotFound
+from recsys.models import FAMILIES
+from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, dump, parse
+from recsys.settings import Line, Past, Stage
+from recsys.store import Store
+from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, PRUNED, PastStudy, PastTrial
+from recsys.tuning.promotion import STAGES
+from recsys.tuning.ranking import identity
+from recsys.tuning.space import FAMILY, Space
+
+log = logging.getLogger(__name__)
+
+FOLDER = "evidence/"
+POPULAR = 500  # items whose shares are kept
+HALVING_DAYS = 180.0  # after so many days of feedback a value is worth half
+DRIFTED = 0.5  # Hellinger distance of the items' shares at which it is worth half, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """The past of a new search."""
+
+    studies: tuple[PastStudy, ...]
+    carried: tuple[str, ...]  # one sentence a study or family: what was carried over as it was, changed, and left
+
+
+def keep(line: Line, store: Store, closed: Study) -> None:
+    """Write down what a closed search found; writing it twice does no harm."""
+    made = Evidence(
+        plan_id=closed.plan.plan_id,
+        dataset_id=closed.plan.dataset_id,
+        as_of=closed.plan.as_of,
+        family=closed.plan.family,
+        configuration=closed.plan.configuration,
+        popularity=_popularity(store, closed.plan.dataset_id),
+        trials=tuple(_trials(line, closed)),
+    )
+    store.put(f"{FOLDER}{made.plan_id}.json", json.dumps(dump(made), indent=1).encode())
+
+
+def recall(line: Line, store: Store, plan: Plan, space: Space) -> Recalled:
+    """Gather all that earlier searches of the line found, in the terms of the new one's space.
+
+    Every study is there once. A value is worth less the older it is and the further the items' shares have drifted
+    since; how much the past is worth altogether is for the new trials to say.
+
+    Args:
+        line: Says in `search.past` how old names and values read today.
+        store: The line's part of the store.
+        plan: Of the new search; its own evidence is left out.
+        space: Where the new search looks.
+
+    Raises:
+        BadObject: A record of an earlier search cannot be read.
+    """
+    now = _popularity(store, plan.dataset_id)
+    studies, told = [], []
+    for found in everything(store):
+        if found.plan_id == plan.plan_id or found.as_of > plan.as_of:
+            continue
+        trials, sentence = _carried(found, space, line.search.past)
+        told.append(sentence)
+        if trials:
+            studies.append(PastStudy(name=found.plan_id, trials=trials, doubt=doubt(found, plan, now)))
+    return Recalled(studies=tuple(studies), carried=tuple(told))
+
+
+def everything(store: Store) -> list[Evidence]:
+    """Read all evidence of a line, oldest first."""
+    found = [parse(Evidence, entry.key, store.get(entry.key).body) for entry in store.list(FOLDER)]
+    return sorted(found, key=lambda evidence: (evidence.as_of, evidence.plan_id))
+
+
+def doubt(found: Evidence, plan: Plan, now: Mapping[str, float]) -> float:
+    """Say how much less a value of that search is worth than a fresh one: 1 or more."""
+    age = max(0.0, (plan.as_of - found.as_of) / timedelta(days=1))
+    moved = distance(found.popularity, now) if found.popularity and now else 0.0  # of a dataset that is gone: unknown
+    return float(2.0 ** (age / HALVING_DAYS + moved / DRIFTED))
+
+
+def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+    """Give the Hellinger distance between items' shares, 0 to 1 (Deza and Deza 2016, section 14.1).
+
+    >>> distance({"x": 0.5, "y": 0.5}, {"x": 0.5, "y": 0.5})
+    0.0
+    >>> distance({"x": 1.0}, {"y": 1.0})
+    1.0
+    """
+    common = sum(math.sqrt(share * b.get(item, 0.0)) for item, share in a.items())
+    left = math.sqrt(max(0.0, 1 - sum(a.values())) * max(0.0, 1 - sum(b.values())))  # what neither list names
+    return math.sqrt(max(0.0, 1 - min(1.0, common + left)))
+
+
+def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
+    own = identity(closed.plan.family, closed.plan.configuration)
+    level: dict[str, dict[int, float]] = defaultdict(dict)
+    for trial in closed.trials:
+        if trial.state == "complete" and trial.ndcg_at_10 is not None and _identity(trial) == own:
+            level[trial.stage][trial.seed] = trial.ndcg_at_10
+    for trial in closed.trials:
+        if not trial.family or not trial.configuration:
+            continue
+        stage: Stage = getattr(line.search, trial.stage)
+        beside = level[trial.stage].get(trial.seed, next(iter(level[trial.stage].values()), None))
+        known = trial.ndcg_at_10 is not None and beside is not None
+        yield TrialEvidence(
+            stage=trial.stage,
+            share=stage.share,
+            epochs=stage.epochs,
+            seed=trial.seed,
+            family=trial.family,
+            configuration=trial.configuration,
+            state=INFEASIBLE if trial.infeasible else trial.state,
+            ndcg_at_10=trial.ndcg_at_10,
+            gain=trial.ndcg_at_10 - beside if known else None,  # type: ignore[operator]
+            seconds=trial.seconds,
+        )
+
+
+def _carried(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tuple[PastTrial, ...], str]:
+    """Write one search's findings in the terms of another space, and say in one sentence what became of them."""
+    by_configuration: dict[str, list[TrialEvidence]] = defaultdict(list)
+    left: Counter[str] = Counter()
+    changed: Counter[str] = Counter()
+    for finding in found.trials:
+        family, configuration, edited = edit(edits.get(finding.family, Past()), finding.family, finding.configuration)
+        if family not in space.families:
+            left[f"{family} is not searched"] += 1
+            continue
+        parameters, changes = translate(space, family, configuration)
+        for change in [*edited, *changes]:
+            changed[change] += 1
+        by_configuration[json.dumps(parameters, sort_keys=True)].append(finding)
+    trials = tuple(_trial(json.loads(key), findings) for key, findings in by_configuration.items())
+    kept = f"{found.plan_id}: {len(trials)} configurations carried over"
+    notes = [f"{what} ({n} trials changed)" for what, n in changed.items()]
+    notes += [f"{n} trials left because {why}" for why, n in left.items()]
+    return trials, "; ".join([kept, *notes]) + "."
+
+
+def edit(
+    past: Past, family: str, configuration: Configuration
+) -> tuple[str, dict[str, int | float | str | bool], list[str]]:
+    """Carry out what the line's file says of a configuration's names and values of then.
+
+    Returns:
+        The family and configuration as they read today, and what was changed.
+    """
+    changes = [f"{family} is {past.family} today"] if past.family else []
+    made: dict[str, int | float | str | bool] = {}
+    for then, value in configuration.items():
+        name = past.renamed.get(then, then)
+        if name != then:
+            changes.append(f"{then} is {name} today")
+        if name in past.scaled and isinstance(value, int | float) and not isinstance(value, bool):
+            changes.append(f"{name} is multiplied by {past.scaled[name]:g}")
+            value = value * past.scaled[name]
+        made[name] = value
+    for name, value in past.implied.items():
+        if name not in made:
+            changes.append(f"{name} did not exist and amounted to {value!r}")
+            made[name] = value
+    return past.family or family, made, changes
+
+
+def translate(space: Space, family: str, configuration: Configuration) -> tuple[dict[str, Any], list[str]]:
+    """Write a configuration of before as parameters of `space`, by Optuna's names.
+
+    A parameter that it lacks had the family's default, because that is what the code did before there was such a
+    parameter. One that the family no longer has is passed over. A value that may no longer be chosen stays what it was:
+    it lies outside, and says what it says from there.
+
+    Returns:
+        The parameters, and what was changed to make them.
+    """
+    own = FAMILIES[family]
+    changes = [
+        f"{name} did not exist and amounted to {own.defaults[name]!r}"
+        for name in own.space
+        if name not in configuration
+    ]
+    changes += [f"{name} is gone" for name in configuration if name not in own.defaults]
+    whole = {**own.defaults, **{name: value for name, value in configuration.items() if name in own.defaults}}
+    searched = space.families[family]
+    return {
+        FAMILY: family,
+        **{f"{family}.{name}": whole[name] for name in searched if own.matters(name, whole)},
+    }, changes
+
+
+def _trial(parameters: Mapping[str, Any], findings: Sequence[TrialEvidence]) -> PastTrial:
+    """Take what the configuration showed in the last stage that it reached, as the mean over the seeds."""
+    last = max(findings, key=lambda finding: STAGES.index(finding.stage)).stage
+    reached = [finding for finding in findings if finding.stage == last]
+    complete = [finding for finding in reached if finding.state == COMPLETE]
+    shown = complete or reached
+    values = [value for finding in shown if (value := _value(finding)) is not None]
+    state = shown[0].state if shown[0].state in (COMPLETE, PRUNED, INFEASIBLE) else FAILED
+    return PastTrial(
+        parameters=parameters,
+        value=sum(values) / len(values) if values else None,
+        state=state,
+        seconds=sum(finding.seconds for finding in findings),
+    )
+
+
+def _value(finding: TrialEvidence) -> float | None:
+    return finding.gain if finding.gain is not None else finding.ndcg_at_10
+
+
+def _identity(trial: TrialResult) -> str:
+    return identity(trial.family, trial.configuration)
+
+
+def _popularity(store: Store, dataset_id: str) -> dict[str, float]:
+    """Give the shares of a dataset's most popular items; none where the dataset is gone."""
+    try:
+        vocabulary = parts.read(store, dataset(store, dataset_id), "vocabulary.parquet")
+    except NotFound:
+        return {}
+    items, events = vocabulary[ITEM].to_pylist(), vocabulary["events"].to_pylist()
+    ranked = sorted(zip(items, events, strict=True), key=lambda pair: (-pair[1], pair[0]))
+    total = sum(events) or 1
+    return {item: times / total for item, times in ranked[:POPULAR]}

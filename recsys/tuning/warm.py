@@ -1,0 +1,276 @@
+"""Propose configurations from what earlier searches found, as far as they prove right in the new one."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from recsys.tuning.encoding import Encoding, Parameters, Points
+from recsys.tuning.evidence import PastStudy, spread, standardised
+from recsys.tuning.kernel import Vector
+from recsys.tuning.outcomes import LOST
+from recsys.tuning.surrogate import Belief, Past, believe
+
+log = logging.getLogger(__name__)
+
+DRAWN, BEST_PAST, VARIED = 160, 40, 100  # candidates of each origin
+COLD = 0.15  # a correlation below this is as good as none
+
+
+class WarmSampler(BaseSampler):
+    """An Optuna sampler with a past.
+
+    It may be used with any study of one objective. Every proposal follows from the seed, the past and the trials of the
+    study alone. Trials that are running count as if they had reached what is expected of them, so several workers do
+    not propose the same.
+
+    Args:
+        past: Earlier searches, already carried into the new space; none for a cold search.
+        space: Where to look, by parameter; None: what the study's own trials have in common.
+        conditions: A parameter that exists only where another one, named first, has the value named second.
+        settled: Parameters of the past that are searched no more, with the values that they have now.
+        start: Trials that a search without a past has drawn evenly, or was given, before it models anything.
+        seed: Of everything that is drawn.
+    """
+
+    def __init__(
+        self,
+        past: Sequence[PastStudy] = (),
+        *,
+        space: Mapping[str, BaseDistribution] | None = None,
+        conditions: Mapping[str, tuple[str, Any]] | None = None,
+        settled: Mapping[str, tuple[BaseDistribution, Any]] | None = None,
+        start: int = 6,
+        seed: int = 0,
+    ) -> None:
+        self._past_studies = tuple(past)
+        self._space = space
+        self._conditions = dict(conditions or {})
+        self._settled = dict(settled or {})
+        self._start, self._seed = start, seed
+        self._independent = RandomSampler(seed=seed)
+        self._intersection = IntersectionSearchSpace()
+        self.correlation: float | None = None
+        """How much the past said of the study at the last proposal, 0 to 1; None without a past or a proposal."""
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Give the space that all parameters are proposed for at once."""
+        if self._space is not None:
+            return dict(self._space)
+        return {name: d for name, d in self._intersection.calculate(study).items() if not d.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Propose all parameters of a trial."""
+        if not search_space:
+            return {}
+        if len(study.directions) != 1:
+            raise ValueError(f"WarmSampler takes studies of one objective, but this one has {len(study.directions)}.")
+        rng = np.random.default_rng([self._seed, trial.number])
+        encoding = self._encoding(search_space)
+        points, values, running = _trials(study, encoding, trial.number)
+        past = self._past(encoding) if self._past_studies else None
+        if past is None and len(values) < self._start:
+            return self._searched(encoding, encoding.draw(1, rng)[0], search_space)
+        chosen = propose(encoding, points, values, running, past, rng)
+        self.correlation = chosen[1].correlation if past is not None else None
+        return self._searched(encoding, chosen[0], search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401  # as Optuna has it
+        """Draw a parameter that the space does not have."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def reseed_rng(self) -> None:
+        """Do nothing: what is drawn follows from the number of the trial."""
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether the past said nothing of the study at the last proposal."""
+        return self.correlation is None or self.correlation < COLD
+
+    def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
+        return Encoding(
+            {**space, **{name: distribution for name, (distribution, _) in self._settled.items()}},
+            self._conditions,
+            {name: value for name, (_, value) in self._settled.items()},
+        )
+
+    def _past(self, encoding: Encoding) -> Past | None:
+        return _PASTS.get(encoding, self._past_studies)
+
+    def _searched(self, encoding: Encoding, point: Vector, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+        """Give a value for every searched parameter; those that do not exist at the point are never asked for."""
+        return {name: value for name, value in encoding.parameters(point).items() if name in space}
+
+
+def propose(
+    encoding: Encoding,
+    points: Points,
+    values: Vector,
+    running: Points,
+    past: Past | None,
+    rng: np.random.Generator,
+) -> tuple[Vector, Belief]:
+    """Choose the point from which most is expected.
+
+    Args:
+        encoding: Of the space.
+        points: Of the trials that ended, shape [n, D].
+        values: What they reached, higher is better, shape [n].
+        running: Points of trials under way, shape [k, D].
+        past: What is known from before, if anything.
+        rng: For the candidates.
+
+    Returns:
+        The point, shape [D], and the belief it was chosen by.
+    """
+    candidates = _candidates(encoding, points, values, running, past, rng)
+    if len(running):
+        expected = believe(points, values, running, encoding.categorical, past=past)
+        points, values = np.concatenate([points, running]), np.concatenate([values, expected.mean])
+    belief = believe(points, _tamed(values, past), candidates, encoding.categorical, past=past)
+    gains = belief.improvement(float(values.max())) if len(values) else belief.mean
+    return candidates[int(np.argmax(gains))], belief
+
+
+def _candidates(
+    encoding: Encoding,
+    points: Points,
+    values: Vector,
+    running: Points,
+    past: Past | None,
+    rng: np.random.Generator,
+) -> Points:
+    """Draw points from the whole space, and near to the best of the past and of the new trials; none twice."""
+    pieces, centres = [encoding.draw(DRAWN, rng)], []
+    if len(points):
+        centres.append(points[np.argsort(-values, kind="stable")[:5]])
+    if past is not None:
+        best = encoding.tidy(past.points[np.argsort(-past.values, kind="stable")[: 2 * BEST_PAST]])
+        best = _unique(best)[:BEST_PAST]
+        pieces.append(best)
+        centres.append(best[np.argsort(-past.model.expected(best), kind="stable")[:5]])
+    if centres:
+        near = np.concatenate(centres)
+        pieces.append(_varied(encoding, near[rng.integers(len(near), size=VARIED)], rng))
+    found = _unique(np.concatenate(pieces))
+    known = {point.tobytes() for point in np.concatenate([points, running])}
+    fresh = np.array([point.tobytes() not in known for point in found])
+    return found[fresh] if fresh.any() else found
+
+
+def _varied(encoding: Encoding, points: Points, rng: np.random.Generator) -> Points:
+    """Change one to three parameters of each point."""
+    drawn = encoding.draw(len(points), rng)
+    step = points + rng.normal(0, 0.15, points.shape)
+    moved = np.where(encoding.categorical, drawn, step)
+    columns = rng.random(points.shape).argsort(1) < rng.integers(1, 4, len(points))[:, None]
+    return encoding.tidy(np.where(columns & ~np.isnan(moved), moved, points))
+
+
+def _unique(points: Points) -> Points:
+    seen: dict[bytes, Vector] = {}
+    for point in points:
+        seen.setdefault(point.tobytes(), point)
+    return np.array(list(seen.values())).reshape(-1, points.shape[1])
+
+
+def _tamed(values: Vector, past: Past | None) -> Vector:
+    """Draw values far below the middle nearer: how bad they are tells nothing of where the best lie."""
+    if len(values) < 4:
+        return values
+    middle, width = float(np.median(values)), float(values.max() - np.median(values))
+    if past is not None:
+        width = max(width, past.scale)
+    floor = middle - 1.5 * width
+    if width <= 0:
+        return values
+    low = values < floor
+    return np.where(low, floor - width * np.log1p(np.maximum(floor - values, 0) / width), values)
+
+
+def _trials(study: Study, encoding: Encoding, number: int) -> tuple[Points, Vector, Points]:
+    """Give the points and values of what ended and the points of what runs; higher values are better."""
+    sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
+    ended: list[tuple[Parameters, float | None]] = []
+    running: list[Parameters] = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number == number or not trial.params or LOST in trial.user_attrs:
+            continue
+        if trial.state is TrialState.RUNNING:
+            running.append(trial.params)
+        elif trial.state.is_finished():
+            ended.append((trial.params, _reached(trial, sign)))
+    known = [value for _, value in ended if value is not None]
+    worst = min(known, default=0.0)
+    values = np.array([worst if value is None else value for _, value in ended])
+    return encoding.points([parameters for parameters, _ in ended]), values, encoding.points(running)
+
+
+def _reached(trial: FrozenTrial, sign: float) -> float | None:
+    """Say what a trial showed: a pruned one what it had reached, one that failed or is too costly nothing."""
+    if any(excess > 0 for excess in trial.constraints.values()):
+        return None
+    if trial.state is TrialState.COMPLETE and trial.value is not None:
+        return sign * trial.value
+    steps = trial.intermediate_values
+    return sign * steps[max(steps)] if trial.state is TrialState.PRUNED and steps else None
+
+
+class _Pasts:
+    """Keeps the last few pasts, because learning one takes longer than a proposal."""
+
+    def __init__(self, size: int = 4) -> None:
+        self._size = size
+        self._known: dict[str, Past | None] = {}
+
+    def get(self, encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
+        key = _digest(encoding, studies)
+        if key not in self._known:
+            while len(self._known) >= self._size:
+                del self._known[next(iter(self._known))]
+            self._known[key] = gather(encoding, studies)
+        return self._known[key]
+
+
+_PASTS = _Pasts()
+
+
+def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
+    """Put earlier searches together as a past; nothing where they tried nothing."""
+    points, values, searches, doubts, scales = [], [], [], [], []
+    for number, study in enumerate(studies):
+        if not study.trials:
+            continue
+        points.append(encoding.points([trial.parameters for trial in study.trials]))
+        values.append(standardised(study.trials))
+        searches.append(np.full(len(study.trials), number))
+        doubts.append(np.full(len(study.trials), study.doubt))
+        scales.append(spread(study.trials))
+    if not points:
+        return None
+    known = [scale for scale in scales if scale]
+    return Past(
+        points=np.concatenate(points),
+        values=np.concatenate(values),
+        searches=np.concatenate(searches),
+        doubts=np.concatenate(doubts),
+        categorical=encoding.categorical,
+        scale=float(np.exp(np.mean(np.log(known)))) if known else 1.0,
+    )
+
+
+def _digest(encoding: Encoding, studies: Sequence[PastStudy]) -> str:
+    made_of = (dict(encoding.distributions), dict(encoding.conditions), dict(encoding.settled), studies)
+    return hashlib.sha256(repr(made_of).encode()).hexdigest()

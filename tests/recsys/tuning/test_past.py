@@ -1,0 +1,179 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from recsys import tuning
+from recsys.errors import BadObject
+from recsys.models import FAMILIES
+from recsys.records import Evidence, TrialEvidence
+from recsys.settings import Past
+from recsys.tuning import past
+from recsys.tuning.past import distance, doubt, edit, everything, recall, translate
+from recsys.tuning.space import search_space
+
+MARKOV = {"epochs": 0, "steps": 2, "decay": 0.8, "smoothing": 20.0, "neighbours": 128}
+
+
+def evidence(plan, *trials, **changes):
+    known = {
+        "plan_id": "before",
+        "dataset_id": "gone",
+        "as_of": plan.as_of - timedelta(days=30),
+        "family": "markov",
+        "configuration": MARKOV,
+        "popularity": {},
+        "trials": tuple(trials),
+    }
+    return Evidence(**{**known, **changes})
+
+
+def trial(gain, *, stage="screen", seed=0, state="complete", family="markov", **configuration):
+    return TrialEvidence(
+        stage=stage,
+        share=1.0,
+        epochs=1.0,
+        seed=seed,
+        family=family,
+        configuration={**(MARKOV if family == "markov" else {}), **configuration},
+        state=state,
+        ndcg_at_10=None if gain is None else 0.1 + gain,
+        gain=gain,
+        seconds=2.0,
+    )
+
+
+@pytest.fixture
+def recalled(shop, a_plan):
+    """Recall what was written down as evidence, for the shop's own line and space."""
+
+    def make(*found, line=shop.line):
+        for one in found:
+            shop.store.put(f"evidence/{one.plan_id}.json", past.json.dumps(past.dump(one)).encode())
+        plan = a_plan(dataset_id=shop.dataset.dataset_id)
+        return recall(line, shop.store, plan, search_space(line))
+
+    return make
+
+
+def test_a_closed_search_leaves_its_trials_as_differences_to_the_incumbent(shop, retune, search):
+    plan = retune(incumbent="markov")
+    study = search(plan)
+    [found] = everything(shop.store)
+    assert (found.plan_id, found.dataset_id, found.as_of) == (plan.plan_id, plan.dataset_id, plan.as_of)
+    assert len(found.trials) == len(study.trials)
+    own = {
+        t.stage: t.ndcg_at_10 for t in study.trials if t.family == "markov" and t.configuration == plan.configuration
+    }
+    for was, kept in zip(study.trials, found.trials, strict=True):
+        assert kept.gain == pytest.approx(was.ndcg_at_10 - own[was.stage])
+        assert (kept.configuration, kept.seconds) == (was.configuration, was.seconds)
+    assert {(t.stage, t.share, t.epochs) for t in found.trials} == {
+        ("screen", 0.5, 0.2),
+        ("refine", 1.0, 0.4),
+        ("confirm", 1.0, 1.0),
+    }
+    assert sum(found.popularity.values()) == pytest.approx(1.0)  # the shop has fewer items than are kept
+
+
+def test_the_next_search_starts_from_what_this_one_found(shop, retune, search, a_plan):
+    first = search(retune(incumbent="markov"))
+    later = a_plan(plan_id="r20260202-00000000", dataset_id=shop.dataset.dataset_id)
+    found = recall(shop.line, shop.store, later, search_space(shop.line))
+    [study] = found.studies
+    tried = {past.identity(t.family, t.configuration) for t in first.trials}
+    assert len(study.trials) == len(tried)
+    assert study.doubt == 1.0  # the same data, on the same day
+    assert found.carried == (f"{first.plan.plan_id}: {len(tried)} configurations carried over.",)
+    own = recall(shop.line, shop.store, first.plan, search_space(shop.line))
+    assert own.studies == ()  # a search is no past of its own
+
+
+def test_a_configuration_counts_once_with_what_it_showed_in_its_last_stage(a_plan, recalled):
+    found = recalled(
+        evidence(
+            a_plan(),
+            trial(0.05, decay=0.5),
+            trial(0.01, stage="confirm", seed=0, decay=0.5),
+            trial(0.03, stage="confirm", seed=1, decay=0.5),
+            trial(None, decay=0.6, state="fail"),
+            trial(-0.02, decay=0.7, state="pruned"),
+        )
+    )
+    [study] = found.studies
+    assert [(t.parameters["markov.decay"], t.value, t.state, t.seconds) for t in study.trials] == [
+        (0.5, pytest.approx(0.02), "complete", 6.0),
+        (0.6, None, "failed", 2.0),
+        (0.7, -0.02, "pruned", 2.0),
+    ]
+
+
+def test_what_was_carried_changed_and_left_is_listed(a_plan, recalled):
+    old = {name: value for name, value in FAMILIES["two_tower"].defaults.items() if name != "softmax"}
+    found = recalled(
+        evidence(
+            a_plan(),
+            trial(0.1, decay=0.5),
+            trial(0.2, family="two_tower", **old, momentum=0.9),
+            trial(0.3, family="sasrec", dim=32),
+        )
+    )
+    assert found.carried == (
+        "before: 2 configurations carried over; softmax did not exist and amounted to 'full' (1 trials changed); "
+        "momentum is gone (1 trials changed); 1 trials left because sasrec is not searched.",
+    )
+
+
+def test_a_value_that_may_no_longer_be_chosen_is_carried_as_it_was(a_line):
+    parameters, changes = translate(search_space(a_line()), "markov", {**MARKOV, "steps": 16})
+    assert parameters["markov.steps"] == 16  # the line allows 2 alone
+    assert changes == []
+
+
+def test_what_the_line_says_of_names_and_values_of_then_is_carried_out():
+    said = Past(
+        family="two_tower", renamed={"learning_rate": "lr"}, scaled={"lr": 0.001}, implied={"dropout": 0.0, "dim": 8}
+    )
+    family, configuration, changes = edit(said, "towers", {"learning_rate": 4, "dim": 64})
+    assert (family, configuration) == ("two_tower", {"lr": 0.004, "dim": 64, "dropout": 0.0})
+    assert changes == [
+        "towers is two_tower today",
+        "learning_rate is lr today",
+        "lr is multiplied by 0.001",
+        "dropout did not exist and amounted to 0.0",
+    ]
+
+
+def test_what_is_older_or_from_other_items_is_worth_less(a_plan):
+    plan = a_plan()
+    now = {"x": 0.5, "y": 0.5}
+    fresh = evidence(plan, as_of=plan.as_of, popularity=now)
+    assert doubt(fresh, plan, now) == 1.0
+    assert doubt(replace(fresh, as_of=plan.as_of - timedelta(days=180)), plan, now) == pytest.approx(2.0)
+    assert doubt(replace(fresh, popularity={"z": 1.0}), plan, now) == pytest.approx(4.0)
+    assert doubt(replace(fresh, popularity={}), plan, now) == 1.0  # nothing is known of its items
+
+
+def test_the_distance_of_shares_is_hellingers():
+    # sqrt(1 - (sqrt(.5 * .2) + sqrt(.5 * .8)))
+    assert distance({"x": 0.5, "y": 0.5}, {"x": 0.2, "y": 0.8}) == pytest.approx((1 - (0.1**0.5 + 0.4**0.5)) ** 0.5)
+    # Of the second dataset only x is named; what no list names counts as one item.
+    assert distance({"x": 0.5}, {"x": 0.5}) == 0.0
+
+
+def test_a_search_of_the_future_is_no_past(a_plan, recalled):
+    found = recalled(evidence(a_plan(), trial(0.1), as_of=a_plan().as_of + timedelta(days=1)))
+    assert found.studies == ()
+
+
+def test_evidence_that_cannot_be_read_is_named(shop, a_plan):
+    shop.store.put("evidence/before.json", b"{")
+    with pytest.raises(BadObject, match=r"evidence/before\.json"):
+        recall(shop.line, shop.store, a_plan(dataset_id=shop.dataset.dataset_id), search_space(shop.line))
+
+
+def test_the_store_of_a_search_that_is_closed_twice_holds_its_evidence_once(shop, retune, search):
+    plan = retune(incumbent="markov")
+    search(plan)
+    tuning.close(shop.line, shop.store, plan, shop.studies)
+    assert len(everything(shop.store)) == 1

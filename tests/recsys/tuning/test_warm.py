@@ -1,0 +1,138 @@
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from recsys.tuning.evidence import PastStudy, PastTrial
+from recsys.tuning.warm import WarmSampler
+
+SPACE = {
+    "kind": CategoricalDistribution(["flat", "deep"]),
+    "lr": FloatDistribution(0.001, 1.0, log=True),
+    "layers": IntDistribution(1, 9),
+    "idle": FloatDistribution(0, 1),
+}
+CONDITIONS = {"layers": ("kind", "deep")}
+
+
+def quality(parameters, shift=0.0):
+    """Best at lr = 0.03 (times 10^shift), deep, 4 layers: 1.0."""
+    apart = np.log10(parameters["lr"]) - np.log10(0.03) - shift
+    deep = 0.3 - 0.02 * (parameters["layers"] - 4) ** 2 if parameters["kind"] == "deep" else 0.0
+    return 0.7 - 0.3 * apart**2 + deep
+
+
+def suggest(trial):
+    kind = trial.suggest_categorical("kind", ["flat", "deep"])
+    found = {"kind": kind, "lr": trial.suggest_float("lr", 0.001, 1.0, log=True)}
+    if kind == "deep":
+        found["layers"] = trial.suggest_int("layers", 1, 9)
+    return {**found, "idle": trial.suggest_float("idle", 0, 1)}
+
+
+def past(n=40, *, seed=0, sign=1.0, name="before"):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    drawn = [suggest(study.ask()) for _ in range(n)]
+    return PastStudy(name=name, trials=tuple(PastTrial(parameters=p, value=sign * quality(p)) for p in drawn))
+
+
+def run(sampler, n, objective=quality, direction="maximize"):
+    study = optuna.create_study(direction=direction, sampler=sampler)
+    study.optimize(lambda trial: objective(suggest(trial)), n_trials=n)
+    return [trial.value for trial in study.trials]
+
+
+def sampler(*studies, seed=0):
+    return WarmSampler(studies, space=SPACE, conditions=CONDITIONS, seed=seed)
+
+
+def test_the_first_proposal_is_already_near_the_best_that_the_past_points_to():
+    first = [run(sampler(past(seed=seed), seed=seed), 1)[0] for seed in range(5)]
+    assert min(first) > 0.9
+
+
+def test_a_past_that_is_upside_down_is_found_out_and_costs_little():
+    warm = sampler(past(sign=-1.0))
+    values = run(warm, 25)
+    assert warm.correlation < 0.3
+    assert max(values) > 0.97
+
+
+def test_a_past_that_predicts_keeps_its_weight():
+    warm = sampler(past())
+    run(warm, 10)
+    assert warm.correlation > 0.6
+    assert not warm.is_cold
+
+
+def test_without_a_past_it_is_a_search_of_its_own():
+    found = [max(run(sampler(seed=seed), 30)) for seed in range(3)]
+    random = [max(run(optuna.samplers.RandomSampler(seed=seed), 30)) for seed in range(3)]
+    assert np.mean(found) > np.mean(random)
+    assert min(found) > 0.97
+
+
+def test_the_same_seed_past_and_trials_give_the_same_proposals():
+    assert run(sampler(past()), 8) == run(sampler(past()), 8)
+    assert run(sampler(seed=1), 8) != run(sampler(seed=2), 8)
+
+
+def test_what_is_minimised_is_searched_downwards():
+    assert min(run(sampler(), 30, lambda p: -quality(p), "minimize")) < -0.97
+
+
+def test_trials_under_way_keep_others_from_proposing_the_same():
+    study = optuna.create_study(direction="maximize", sampler=sampler(past()))
+    asked = [suggest(study.ask()) for _ in range(4)]
+    assert len({tuple(sorted(parameters.items())) for parameters in asked}) == 4
+
+
+@pytest.mark.parametrize("state", ["failed", "infeasible"])
+def test_what_could_not_be_run_is_not_proposed_again(state):
+    def objective(trial):
+        found = suggest(trial)
+        if found["kind"] == "deep":
+            if state == "failed":
+                raise RuntimeError("it diverged")
+            trial.set_constraint("size", 1.0)
+        return quality(found)
+
+    study = optuna.create_study(direction="maximize", sampler=sampler())
+    study.optimize(objective, n_trials=24, catch=RuntimeError)
+    late = [trial.params["kind"] for trial in study.trials[12:]]
+    assert late.count("flat") >= 9
+
+
+def test_a_past_with_other_choices_and_a_wider_range_is_still_of_use():
+    trials = tuple(
+        PastTrial(
+            parameters={**t.parameters, "kind": "wide" if t.parameters["kind"] == "flat" else "deep"}, value=t.value
+        )
+        for t in past().trials
+    )
+    narrow = {**SPACE, "lr": FloatDistribution(0.01, 0.1, log=True)}
+    warm = WarmSampler([PastStudy(name="before", trials=trials)], space=narrow, conditions=CONDITIONS)
+    study = optuna.create_study(direction="maximize", sampler=warm)
+
+    study.optimize(lambda trial: quality(_narrow(trial)), n_trials=3)
+    assert study.best_value > 0.95
+
+
+def _narrow(trial):
+    kind = trial.suggest_categorical("kind", ["flat", "deep"])
+    found = {"kind": kind, "lr": trial.suggest_float("lr", 0.01, 0.1, log=True)}
+    if kind == "deep":
+        found["layers"] = trial.suggest_int("layers", 1, 9)
+    return {**found, "idle": trial.suggest_float("idle", 0, 1)}
+
+
+def test_a_study_of_several_objectives_is_refused():
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler())
+    with pytest.raises(ValueError, match="takes studies of one objective, but this one has 2"):
+        study.ask(dict(SPACE))
+
+
+def test_a_study_without_a_given_space_is_searched_where_its_trials_were():
+    study = optuna.create_study(direction="maximize", sampler=WarmSampler(seed=3))
+    study.optimize(lambda trial: -((trial.suggest_float("x", -1, 1) - 0.3) ** 2), n_trials=20)
+    assert study.best_params["x"] == pytest.approx(0.3, abs=0.05)
