@@ -1,6 +1,6 @@
 """Train several hundred configurations on consecutive windows of MovieLens and keep what each one reached.
 
-The tables lie in `benchmarks/trainings/`, one file a window, with seconds of processor time. Searches are replayed on
+The tables lie in `benchmarks/tables/`, one file a window, with seconds of processor time. Searches are replayed on
 them thousands of times without training anything again. A window whose table is there is left as it is; delete the file
 to measure it anew.
 """
@@ -31,7 +31,7 @@ from recsys.tuning.space import Space, search_space
 
 logger = logging.getLogger(__name__)
 
-TABLES = ROOT / "benchmarks" / "trainings"
+TABLES = ROOT / "benchmarks" / "tables"
 
 TRAIN, VALIDATION, STRIDE = 16_000, 3_000, 70_000  # events
 WINDOWS = 6  # of MovieLens-1M, oldest first, called 1m-1 to 1m-6; 100k is the foreign data set
