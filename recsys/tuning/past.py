@@ -12,7 +12,7 @@ from typing import Any
 from recsys import parts
 from recsys.columns import ITEM
 from recsys.dataset import dataset
-from recsys.errors import NotFound
+from recsys.errors import NoFeedback, NotFound
 from recsys.models import FAMILIES
 from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, dump, parse
 from recsys.settings import Line, Past, Stage
@@ -230,7 +230,7 @@ def _popularity(store: Store, dataset_id: str) -> dict[str, float]:
     """Give the shares of a dataset's most popular items; none where the dataset is gone."""
     try:
         vocabulary = parts.read(store, dataset(store, dataset_id), "vocabulary.parquet")
-    except NotFound:
+    except (NoFeedback, NotFound):
         return {}
     items, events = vocabulary[ITEM].to_pylist(), vocabulary["events"].to_pylist()
     ranked = sorted(zip(items, events, strict=True), key=lambda pair: (-pair[1], pair[0]))
