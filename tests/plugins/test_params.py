@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 """What a person may ask of a run, and what is refused before it starts."""
 
 import pytest
@@ -10,7 +12,7 @@ RETUNE = params.retune(longest_search_s=5760)
 
 
 def validated(declared, **given):
-    merged = ParamsDict(dict(declared))
+    merged = ParamsDict(deepcopy(dict(declared)))  # a value that is given stays in the parameter itself
     for name, value in given.items():
         merged[name] = value
     return merged.validate()
