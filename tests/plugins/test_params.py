@@ -1,6 +1,6 @@
-from copy import deepcopy
-
 """What a person may ask of a run, and what is refused before it starts."""
+
+from copy import deepcopy
 
 import pytest
 from airflow.sdk.definitions.param import ParamsDict
