@@ -42,7 +42,7 @@ def standardised(trials: Sequence[PastTrial]) -> Vector:
     Ranks survive what drift and outliers do to scores. A pruned trial ranks below the median of the complete ones, in
     the order of what it had reached; one that failed or would cost too much to serve ranks last.
 
-    >>> [round(value, 2) for value in standardised([PastTrial(parameters={}, value=v) for v in (0.1, 0.3, 0.2)])]
+    >>> [round(float(value), 2) for value in standardised([PastTrial(parameters={}, value=v) for v in (0.1, 0.3, 0.2)])]
     [-0.97, 0.97, 0.0]
     """
     ranked = np.array([_standing(trial) for trial in trials], dtype=float).reshape(-1, 2)
