@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
@@ -13,7 +12,7 @@ from recsys import channel, holdout, ledger
 from recsys import dataset as datasets
 from recsys.bundles import find_bundle
 from recsys.errors import NoRelease, NotFound
-from recsys.records import ColumnDrift, Dataset, DriftVerdict, dump, parse
+from recsys.records import ColumnDrift, Dataset, DriftVerdict, parse, to_json
 from recsys.settings import Drift, Line
 from recsys.store import Store
 
@@ -66,7 +65,6 @@ def judge(line: Line, store: Store, dataset: Dataset) -> DriftVerdict:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="judged",
             who="drift",
             why=verdict.because,
@@ -81,7 +79,7 @@ def judge(line: Line, store: Store, dataset: Dataset) -> DriftVerdict:
             id=f"judged-{verdict.dataset_id}-{verdict.release_id}-{settings}",
         ),
     )
-    store.put(f"{folder}/verdict.json", json.dumps(dump(verdict), indent=1).encode())
+    store.put(f"{folder}/verdict.json", to_json(verdict))
     log.info("dataset %s, drifted %s: %s", dataset.dataset_id, verdict.drifted, verdict.because)
     return verdict
 

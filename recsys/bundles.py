@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from recsys.errors import BadBundle, Conflict, NoRelease, NotFound
-from recsys.records import Bundle, FileRef, dump, load
+from recsys.records import Bundle, FileRef, load, to_json
 from recsys.store import Store
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def keep_bundle(store: Store, bundle: Bundle, files: Mapping[str, bytes]) -> Bun
     """
     for name, body in files.items():
         store.put(key(bundle.release_id, name), body)
-    manifest = json.dumps(dump(bundle), indent=1).encode()
+    manifest = to_json(bundle)
     try:
         store.create(key(bundle.release_id, MANIFEST), manifest)
     except Conflict:
@@ -129,7 +129,7 @@ def fetch_bundle(store: Store, release_id: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, body in files.items():
         (folder / name).write_bytes(body)
-    (folder / MANIFEST).write_text(json.dumps(dump(found), indent=1), encoding="utf-8")
+    (folder / MANIFEST).write_bytes(to_json(found))
     return folder
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from recsys.errors import BadObject, Conflict, LostRace, NotFound
-from recsys.records import dump, load
+from recsys.records import load, to_json
 from recsys.store import Store
 
 KEY = "channel/production.json"
@@ -176,7 +176,7 @@ def _read(store: Store) -> tuple[tuple[Pointer, ...], str | None]:
 
 
 def _write(store: Store, moves: tuple[Pointer, ...], etag: str | None) -> None:
-    body = json.dumps(dump(_Channel(moves=moves)), indent=1).encode()
+    body = to_json(_Channel(moves=moves))
     if etag is None:
         store.create(KEY, body)
     else:

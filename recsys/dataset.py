@@ -17,7 +17,7 @@ from recsys.columns import EVENT, ITEM
 from recsys.engine import engine
 from recsys.errors import Conflict, NoFeedback, NotFound
 from recsys.fingerprint import fingerprint
-from recsys.records import Dataset, TableVersion, dump, parse
+from recsys.records import Dataset, TableVersion, parse, to_json
 from recsys.sequences import Cases, Sequences
 from recsys.settings import Line
 from recsys.split import Parts, cut, microseconds
@@ -218,7 +218,7 @@ def _write(
         as_of=version.as_of,
     )
     try:
-        store.create(parts.key(dataset_id, "dataset.json"), json.dumps(dump(frozen), indent=1).encode())
+        store.create(parts.key(dataset_id, "dataset.json"), to_json(frozen))
     except Conflict:  # a run beside this one was first, with the same content
         return _record(store, parts.key(dataset_id, "dataset.json"))
     return frozen
@@ -235,7 +235,7 @@ def _keep(store: Store, key: str, body: bytes) -> str:
 
 def _point(store: Store, frozen: Dataset) -> None:
     """Name `frozen` the newest dataset, unless that is made from a later version of the table."""
-    body = json.dumps(dump(frozen), indent=1).encode()
+    body = to_json(frozen)
     while True:
         try:
             newest = store.get(LATEST)

@@ -5,7 +5,6 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -100,7 +99,6 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="packaged",
             who=kept.by,
             why=kept.serves_because,

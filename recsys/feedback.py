@@ -18,7 +18,7 @@ from recsys import landing, ledger, parquet, receipts, table
 from recsys.columns import EVENT, TIME
 from recsys.engine import engine
 from recsys.errors import BadObject, NoFeedback, NotFound
-from recsys.records import Batch, CheckedBatch, ObjectRef, Refusal, TableVersion
+from recsys.records import MIB, Batch, CheckedBatch, ObjectRef, Refusal, TableVersion
 from recsys.settings import Line
 from recsys.store import Entry, Store
 
@@ -63,7 +63,7 @@ def pull(line: Line, store: Store, *, as_of: datetime) -> Batch:
                     refused.append(_refuse(store, entry, error, folder, as_of))
                 else:
                     unpacked_bytes += events.nbytes
-                    if objects and unpacked_bytes > MAX_BATCH_MIB * landing.MIB:
+                    if objects and unpacked_bytes > MAX_BATCH_MIB * MIB:
                         log.info("%s and what follows it wait for the next batch", entry.key)
                         break
                     pq.write_table(events, Path(folder, f"{len(objects)}.parquet"))

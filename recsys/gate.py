@@ -1,17 +1,15 @@
 """Decide whether a candidate may replace the incumbent; where the evidence does not decide, the incumbent stays."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from recsys import channel, ledger
 from recsys.bundles import INT8, key
 from recsys.channel import Pointer
 from recsys.errors import NoRelease, NotFound
-from recsys.records import Check, Comparison, Estimate, Outcome, Verdict, dump, parse
+from recsys.records import Check, Comparison, Estimate, Outcome, Verdict, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 
@@ -39,13 +37,12 @@ def gate(line: Line, store: Store, comparison: Comparison, *, by: str, again: st
     """
     found = judge(line, comparison, by=by, moves=channel.history(store), again=again)
     kept = _kept(store, found.candidate)
-    if kept and _body(replace(kept, by=by)) == _body(found):
+    if kept and to_json(replace(kept, by=by)) == to_json(found):
         return kept
-    body = _body(found)
+    body = to_json(found)
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="gated",
             who=by,
             why=found.because,
@@ -120,10 +117,6 @@ def _kept(store: Store, release_id: str) -> Verdict | None:
         return parse(Verdict, key(release_id, VERDICT), store.get(key(release_id, VERDICT)).body)
     except NotFound:
         return None
-
-
-def _body(verdict: Verdict) -> bytes:
-    return json.dumps(dump(verdict), indent=1).encode()
 
 
 def _novelty(comparison: Comparison, moves: Sequence[Pointer], again: str | None) -> Check:

@@ -24,9 +24,8 @@ import pyarrow.parquet as pq
 from recsys.columns import EVENT, ITEM, KEYS, RELEASE, TIME, USER
 from recsys.engine import engine
 from recsys.errors import BadObject
+from recsys.records import MIB
 from recsys.settings import Feedback
-
-MIB = 1 << 20
 
 _TIME_TYPE = pa.timestamp("us", "UTC")
 _Cast = Callable[[pa.ChunkedArray], pa.ChunkedArray]

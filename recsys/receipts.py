@@ -4,7 +4,6 @@ A receipt is written last of all. Whatever dies before, the next run meets the s
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +12,7 @@ from datetime import datetime
 
 from recsys import ledger
 from recsys.errors import Conflict, NotFound
-from recsys.records import ObjectRef, Refusal, dump, parse
+from recsys.records import ObjectRef, Refusal, dump, parse, to_json
 from recsys.store import Entry, Store
 
 _READERS = 8
@@ -52,7 +51,7 @@ def settle(
     for ref in objects:
         receipt = Receipt(object=ref, outcome=outcome, batch_id=batch_id, refused=tuple(refused), as_of=as_of)
         with suppress(Conflict):
-            store.create(_key(ref), json.dumps(dump(receipt), indent=1).encode())
+            store.create(_key(ref), to_json(receipt))
 
 
 def unsettled(store: Store, prefix: str) -> list[Entry]:
@@ -104,7 +103,7 @@ def quarantine_key(mark: str, file: str, as_of: datetime) -> str:
 def explain(store: Store, refusal: Refusal) -> None:
     """Write the reasons beside the refused bytes and into the ledger; only a receipt makes the refusal final."""
     folder = refusal.kept_at.rpartition("/")[0]
-    store.put(f"{folder}/reasons.json", json.dumps(dump(refusal), indent=1).encode())
+    store.put(f"{folder}/reasons.json", to_json(refusal))
     ledger.append(
         store,
         ledger.Entry(

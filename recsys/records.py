@@ -1,9 +1,10 @@
 """Define what stages hand to each other: frozen records that are JSON in the store and between tasks.
 
 Each record says what a stage decided or made and where in the line's part of the store the heavy things lie.
-`dump`, `load` and, for what lies in the store, `parse` are the only ways in and out.
+`dump` and `load`, and for what lies in the store `to_json` and `parse`, are the only ways in and out.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +41,11 @@ def load(kind: type[Record], data: Mapping[str, Any]) -> Record:
     """
     found: Record = _adapter(kind).validate_python(dict(data))
     return found
+
+
+def to_json(record: object) -> bytes:
+    """Write `record` as the JSON that `parse` reads, a line for each field, so that people can read it too."""
+    return json.dumps(dump(record), indent=1).encode()
 
 
 def parse(kind: type[Record], key: str, body: bytes) -> Record:

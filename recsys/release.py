@@ -5,7 +5,6 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from recsys import channel, gate, ledger
 from recsys.bundles import find_bundle, read_bundle
@@ -52,7 +51,6 @@ def release(line: Line, store: Store, verdict: Verdict) -> Release:
         ledger.append(
             store,
             ledger.Entry(
-                at=datetime.now(UTC),
                 what="held",
                 who=verdict.by,
                 why=verdict.because,

@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
@@ -20,7 +19,7 @@ from recsys.holdout import load_holdout
 from recsys.latency import Latencies, Requests, measure_latency
 from recsys.metrics import Evaluation, Scorer, TailShare, evaluate, interval
 from recsys.ranker import LOWEST, Ranker, Translated
-from recsys.records import Bundle, Comparison, Dataset, Estimate, LatencyResult, Scorecard, dump, parse
+from recsys.records import Bundle, Comparison, Dataset, Estimate, LatencyResult, Scorecard, dump, parse, to_json
 from recsys.references import references
 from recsys.sequences import Cases
 from recsys.settings import Line
@@ -105,7 +104,7 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
         by=by,
         as_of=bundle.as_of,
     )
-    store.put(kept_at, _body(comparison))
+    store.put(kept_at, to_json(comparison))
     _announce(store, comparison, name)
     return comparison
 
@@ -285,10 +284,6 @@ def _read(store: Store, at: str) -> Comparison | None:
         return None
 
 
-def _body(comparison: Comparison) -> bytes:
-    return json.dumps(dump(comparison), indent=1).encode()
-
-
 def _announce(store: Store, measured: Comparison, name: str) -> None:
     """Write a comparison into the ledger, once, and make it the bundle's newest."""
     candidate, incumbent, gain = measured.candidate, measured.incumbent, measured.ndcg_gain
@@ -300,7 +295,6 @@ def _announce(store: Store, measured: Comparison, name: str) -> None:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="measured",
             who=measured.by,
             why=why,
@@ -308,5 +302,5 @@ def _announce(store: Store, measured: Comparison, name: str) -> None:
             id=f"measured-{candidate.release_id}-{name}",
         ),
     )
-    store.put(key(candidate.release_id, COMPARISON), _body(measured))
+    store.put(key(candidate.release_id, COMPARISON), to_json(measured))
     log.info("%s", why)

@@ -1,10 +1,8 @@
 """Choose the configuration that a search confirmed, and train it on everything before the holdout."""
 
-import json
 import logging
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -16,7 +14,7 @@ from recsys.dataset import Frozen, dataset
 from recsys.dataset import load as load_dataset
 from recsys.errors import Conflict, NoCandidate, NotFound
 from recsys.models import FAMILIES
-from recsys.records import Action, Candidate, Configuration, Plan, TrialResult, dump, parse
+from recsys.records import Action, Candidate, Configuration, Plan, TrialResult, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.training import train
@@ -184,7 +182,6 @@ def _keep(store: Store, made: Candidate, choice: Choice) -> Candidate:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="chosen",
             who=made.by,
             why=choice.because,
@@ -200,7 +197,7 @@ def _keep(store: Store, made: Candidate, choice: Choice) -> Candidate:
         ),
     )
     try:
-        store.create(key(made.plan_id, "candidate.json"), json.dumps(dump(made), indent=1).encode())
+        store.create(key(made.plan_id, "candidate.json"), to_json(made))
     except Conflict:
         return candidate(store, made.plan_id)
     return made

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recsys.errors import NotFound
 from recsys.graph import rough_latency, session, to_onnx
 from recsys.models import Family
-from recsys.records import Configuration, dump, parse
+from recsys.records import MIB, Configuration, dump, parse, to_json
 from recsys.sequences import Cases
 from recsys.settings import Budgets
 from recsys.store import Store
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 SECONDS = 0.3  # spent on timing a graph
 HISTORIES = 512  # real ones that the timed requests cycle through
-MIB = 2**20
 QUANTISED = frozenset({"Gather", "Gemm", "MatMul"})  # operators that read int8 weights
 
 
@@ -78,7 +77,7 @@ class Costs:
                 self._measured[key] = parse(Cost, key, self._store.get(key).body)
             except NotFound:
                 self._measured[key] = measured = self._measure(family, configuration)
-                self._store.put(key, json.dumps(dump(measured)).encode())
+                self._store.put(key, to_json(measured))
         return self._measured[key]
 
     def _shape(self, family: Family, configuration: Configuration) -> str:
@@ -108,8 +107,8 @@ class Costs:
         return Cost(size_mib=served_bytes(graph) / MIB, p50_ms=p50_ms, p99_ms=p99_ms)
 
     def _histories(self, length: int) -> NDArray[np.int64]:
-        n = min(HISTORIES, len(self._cases))
-        return self._cases.histories(np.linspace(0, len(self._cases) - 1, n).astype(np.int64), length)
+        some = self._cases.spread(HISTORIES)
+        return some.histories(np.arange(len(some)), length)
 
 
 def smallest_bytes(network: torch.nn.Module) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from recsys import ledger
@@ -11,7 +11,7 @@ from recsys.bundles import find_bundle
 from recsys.dataset import dataset
 from recsys.errors import NotFound
 from recsys.models import FAMILIES
-from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, dump, parse
+from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 
@@ -214,7 +214,6 @@ def _keep(store: Store, made: Plan) -> Plan:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="decided",
             who=made.by,
             why=made.because,
@@ -230,5 +229,5 @@ def _keep(store: Store, made: Plan) -> Plan:
             id=f"decided-{made.plan_id}",
         ),
     )
-    store.put(key(made.plan_id, "plan.json"), json.dumps(dump(made), indent=1).encode())
+    store.put(key(made.plan_id, "plan.json"), to_json(made))
     return made

@@ -14,7 +14,7 @@ from recsys.columns import ITEM
 from recsys.dataset import dataset
 from recsys.errors import NoFeedback, NotFound
 from recsys.models import FAMILIES
-from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, dump, parse
+from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, parse, to_json
 from recsys.settings import Line, Past, Stage
 from recsys.store import Store
 from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, PRUNED, PastStudy, PastTrial
@@ -49,7 +49,7 @@ def keep(line: Line, store: Store, closed: Study) -> None:
         popularity=_popularity(store, closed.plan.dataset_id),
         trials=tuple(_trials(line, closed)),
     )
-    store.put(f"{FOLDER}{made.plan_id}.json", json.dumps(dump(made), indent=1).encode())
+    store.put(f"{FOLDER}{made.plan_id}.json", to_json(made))
 
 
 def recall(line: Line, store: Store, plan: Plan, space: Space) -> Recalled:

@@ -1,17 +1,15 @@
 """Lead a search through its three stages: what each one tries, and how the search is opened and closed."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from optuna.trial import TrialState
 from pydantic import JsonValue
 
 from recsys import ledger
 from recsys.errors import NotFound
-from recsys.records import Action, Plan, Study, TrialResult, dump, parse
+from recsys.records import Action, Plan, Study, TrialResult, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.tuning import past
@@ -103,7 +101,7 @@ def close(line: Line, store: Store, plan: Plan, studies: str) -> Study:
         past.keep(line, store, closed)
         _tell_ledger(store, closed)
     # The record comes last: where it lies, a later call takes the study for closed and does nothing of the above.
-    store.put(key(plan.plan_id, "study.json"), json.dumps(dump(closed), indent=1).encode())
+    store.put(key(plan.plan_id, "study.json"), to_json(closed))
     log.info("study %s closed: %s", plan.plan_id, closed.ended)
     return closed
 
@@ -207,7 +205,6 @@ def _tell_ledger(store: Store, closed: Study) -> None:
     ledger.append(
         store,
         ledger.Entry(
-            at=datetime.now(UTC),
             what="searched",
             who=plan.by,
             why=closed.ended + (misses if closed.incumbent_misses else ""),

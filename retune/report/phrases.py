@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from recsys.records import Action, Configuration, DriftVerdict, Estimate, Span, Study
+from recsys.records import MIB, Action, Configuration, DriftVerdict, Estimate, Span, Study
 from retune.report.chapters import Round, Story, fate
 
 REFERENCES = {"popularity": "popularity", "markov": "a tuned Markov model"}
@@ -72,7 +72,7 @@ def mebibytes(size_bytes: int) -> str:
     >>> mebibytes(3 << 19), mebibytes(5000)
     ('1.50 MiB', '0.005 MiB')
     """
-    size_mib = size_bytes / 2**20
+    size_mib = size_bytes / MIB
     return f"{size_mib:.2f} MiB" if size_mib >= 0.1 else f"{size_mib:.3f} MiB"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from recsys import feedback, landing, ledger, receipts, table
 from recsys.errors import BadObject, NoFeedback, NotFound, StoreError
-from recsys.records import CheckedBatch
+from recsys.records import MIB, CheckedBatch
 from recsys.settings import Line
 from recsys.store import open_store
 from recsys.store.memory import MemoryStore
@@ -202,7 +202,7 @@ def test_more_events_than_a_batch_holds_wait_for_the_next_however_small_they_are
         store.put(f"landing/{name}.jsonl.gz", gzip.compress(body(*range(20_000), user=name)))
     sizes = [entry.size_bytes for entry in store.list("landing/")]
     monkeypatch.setattr(feedback, "MAX_BATCH_MIB", 1)
-    assert sum(sizes) < landing.MIB
+    assert sum(sizes) < MIB
     batch = feedback.pull(LINE, store, as_of=AS_OF)
     assert [ref.key for ref in batch.objects] == ["landing/a.jsonl.gz"]  # one goes, whatever it takes
     receipts.settle(store, batch.objects, "committed", as_of=AS_OF)
