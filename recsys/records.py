@@ -252,6 +252,7 @@ class Plan:
     seed: int
     by: str  # a person, or schedule
     as_of: datetime
+    past: tuple[str, ...] = ()  # a sentence for each earlier search: what of it was carried over, changed and left
 
 
 # --- search

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -14,6 +15,8 @@ from recsys.models import FAMILIES
 from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
+from recsys.tuning.past import recall
+from recsys.tuning.space import search_space
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +89,8 @@ def decide(
         by=by,
         as_of=verdict.as_of,
     )
+    if taken is Action.RETUNE and line.search.warm:
+        made = replace(made, past=recall(line, store, made, search_space(line)).carried)
     return _keep(store, made)
 
 

@@ -19,6 +19,7 @@ from recsys.tuning.promotion import STAGES, contenders, entries
 from recsys.tuning.ranking import identity
 from recsys.tuning.space import search_space
 from recsys.tuning.trials import Trials
+from recsys.tuning.warm import COLD, CORRELATION
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def _searched(line: Line, plan: Plan, studies: str) -> Study:
         plan=plan,
         trials=tuple(results),
         seconds=trials.spent_s,
-        ended=_ended(plan, trials, results),
+        ended=" ".join(filter(None, [_ended(plan, trials, results), _past_said(trials)])),
         incumbent_misses=_incumbent_misses(plan, results),
     )
 
@@ -185,6 +186,16 @@ def _ended(plan: Plan, trials: Trials, results: Sequence[TrialResult]) -> str:
             why = "it was closed" if contenders(plan, results, before=stage) else "no trial could be promoted"
             return f"The search ended before {stage} after {after}, because {why}: the trials begun are {how_far}."
     return f"Every listed trial has ended after {after}: {how_far}."
+
+
+def _past_said(trials: Trials) -> str:
+    """Say in one sentence how far the new trials bore out the earlier ones; nothing where none were asked."""
+    said = [trial.system_attrs[CORRELATION] for trial in trials.all() if CORRELATION in trial.system_attrs]
+    if not said:
+        return ""
+    if said[-1] < COLD:
+        return f"Earlier searches did not predict this one (correlation {said[-1]:.2f}), so it went on without them."
+    return f"Earlier searches predicted this one with a correlation of {said[-1]:.2f}."
 
 
 def _tell_ledger(store: Store, closed: Study) -> None:

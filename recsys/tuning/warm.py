@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 DRAWN, BEST_PAST, VARIED = 160, 40, 100  # candidates of each origin
 COLD = 0.15  # a correlation below this is as good as none
+CORRELATION = "warm:correlation"  # the system attribute that keeps how much the past said when a trial was proposed
 
 
 class WarmSampler(BaseSampler):
@@ -81,9 +82,11 @@ class WarmSampler(BaseSampler):
         past = self._past(encoding) if self._past_studies else None
         if past is None and len(values) < self._start:
             return self._searched(encoding, encoding.draw(1, rng)[0], search_space)
-        chosen = propose(encoding, points, values, running, past, rng)
-        self.correlation = chosen[1].correlation if past is not None else None
-        return self._searched(encoding, chosen[0], search_space)
+        point, belief = propose(encoding, points, values, running, past, rng)
+        if past is not None:
+            self.correlation = belief.correlation
+            study._storage.set_trial_system_attr(trial._trial_id, CORRELATION, belief.correlation)
+        return self._searched(encoding, point, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -242,3 +243,13 @@ def test_a_person_need_not_wait_for_the_rest_to_pass(shop):
     search(shop, line, decide(line, shop.store, first, by="schedule"))
     later = replace(first, dataset_id="another", as_of=first.as_of + days(1))
     assert decide(line, shop.store, later, by="operator", reason="now", action=Action.RETUNE).action is Action.RETUNE
+
+
+def test_the_plan_of_a_warm_search_lists_what_becomes_of_each_earlier_search(shop, a_line, retune, search):
+    before = search(retune(incumbent="markov"))
+    verdict = shop.verdict(incumbent="markov", as_of=shop.dataset.as_of + days(7))
+    asked = {"by": "tests", "action": Action.RETUNE, "reason": "to see the past"}
+    found = decide(a_line(warm=True), shop.store, verdict, **asked)
+    tried = {json.dumps([t.family, dict(t.configuration)], sort_keys=True) for t in before.trials}
+    assert found.past == (f"{before.plan.plan_id}: {len(tried)} configurations carried over.",)
+    assert decide(shop.line, shop.store, verdict, **asked).past == ()  # a cold one recalls nothing

@@ -6,7 +6,7 @@ import pytest
 from recsys import tuning
 from recsys.errors import BadObject
 from recsys.models import FAMILIES
-from recsys.records import Evidence, TrialEvidence
+from recsys.records import Evidence, TrialEvidence, to_json
 from recsys.settings import Past
 from recsys.tuning import past
 from recsys.tuning.past import distance, doubt, edit, everything, recall, translate
@@ -49,7 +49,7 @@ def recalled(shop, a_plan):
 
     def make(*found, line=shop.line):
         for one in found:
-            shop.store.put(f"evidence/{one.plan_id}.json", past.json.dumps(past.dump(one)).encode())
+            shop.store.put(f"evidence/{one.plan_id}.json", to_json(one))
         plan = a_plan(dataset_id=shop.dataset.dataset_id)
         return recall(line, shop.store, plan, search_space(line))
 

@@ -1,10 +1,12 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from optuna.trial import TrialState
 from recsys import ledger, tuning
 from recsys.errors import LineError, NoCandidate
 from recsys.models import FAMILIES
-from recsys.records import dump
+from recsys.records import Action, dump
 from recsys.settings import Budgets
 from recsys.store.file import FileStore
 from recsys.tuning import Attempt
@@ -69,6 +71,16 @@ def test_the_incumbent_is_tried_first_and_stays_beside_the_best_of_each_stage(sh
     assert entry.why == study.ended
     assert entry.evidence["trials"] == {"complete": len(study.trials)}
     assert list(shop.store.list(f"studies/{plan.plan_id}/checkpoints/")) == []
+
+
+def test_a_warm_search_says_how_far_earlier_ones_predicted_it(shop, a_line, retune, search):
+    cold = search(retune(incumbent="markov"))
+    assert "Earlier searches" not in cold.ended
+    line = a_line(warm=True)
+    verdict = shop.verdict(incumbent="markov", as_of=cold.plan.as_of + timedelta(days=1))
+    later = retune(line=line, verdict=verdict, action=Action.RETUNE, reason="to see the past at work")
+    ended = search(later, line=line).ended
+    assert re.search(r"Earlier searches predicted this one with a correlation of [01]\.\d\d\.$", ended)
 
 
 def test_a_finalist_that_is_trained_is_confirmed_with_every_seed(shop, retune):
