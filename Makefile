@@ -8,6 +8,7 @@ SHELL       := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 
 # Beside a development checkout the feedback data may lie ready; elsewhere the loader finds or downloads it.
 ifneq ($(wildcard ../shared/data),)
@@ -47,7 +48,7 @@ check: $(STAMP) ## lint, format, types, import layers and Dockerfiles
 	$(BIN)/hadolint docker/Dockerfile.control docker/Dockerfile.gpu
 
 # A name that is missing or wrong is refused before anything is installed for it.
-bench: $(if $(filter $(NAME),$(BENCHMARKS)),$(STAMP)) ## print one table of figures and write var/bench/NAME.json: make bench NAME=quality
+bench: $(if $(filter $(NAME),$(BENCHMARKS)),$(if $(filter warmstart,$(NAME)),$(PEERS),$(STAMP))) ## print one table of figures and write var/bench/NAME.json: make bench NAME=quality
 	@[[ " $(BENCHMARKS) " == *" $(NAME) "* && -n "$(NAME)" ]] \
 	    || { echo "make bench: NAME must be one of: $(sort $(BENCHMARKS)); found '$(NAME)'" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
@@ -55,6 +56,8 @@ bench: $(if $(filter $(NAME),$(BENCHMARKS)),$(STAMP)) ## print one table of figu
 lock: $(STAMP) ## resolve requirements.in into requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	    --custom-compile-command 'make lock' --quiet --output-file requirements.lock requirements.in
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	    --custom-compile-command 'make lock' --quiet --output-file benchmarks/peers.lock benchmarks/peers.in
 
 # uv itself comes from the lock, with its hashes, through the pip that a new environment holds; uv installs the rest and
 # compiles it, so that no first start of Airflow has to.
@@ -71,3 +74,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
+
+# What one benchmark compares us with is large, and nothing else needs it.
+$(PEERS): $(STAMP) benchmarks/peers.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirements benchmarks/peers.lock
+	@touch $(PEERS)

@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
 from benchmarks._replay import Parameters, Table, needed, search, table
+from benchmarks._synetune import QuantileSampler
 from benchmarks._table import show
 from benchmarks.trainings import WINDOWS
 from recsys.tuning.evidence import PastStudy, PastTrial
@@ -61,6 +62,7 @@ def main() -> None:
         figures={
             "cold_over_ours": cold / ours,
             "enqueue_over_ours": medians["enqueue the last best"] / ours,
+            "synetune_over_ours": medians["Syne Tune"] / ours,
             "import_over_ours": medians["import past trials"] / ours,
             "harm_inverted": medians["ours, past inverted"] / cold,
             "harm_shuffled": medians["ours, past shuffled"] / cold,
@@ -97,6 +99,12 @@ def import_all(task: Task) -> int:
     answers = table(f"1m-{task.window}")
     tried = search(answers, TPESampler(seed=task.seed), limit=LIMIT, imported=past, until=answers.target)
     return needed(answers, tried, LIMIT)
+
+
+def quantiles(task: Task) -> int:
+    """Search with Syne Tune's quantile-based transfer from the same past."""
+    answers = table(f"1m-{task.window}")
+    return _count(answers, QuantileSampler(history(task), space=answers.space.distributions, seed=task.seed))
 
 
 def alone(task: Task) -> int:
@@ -231,6 +239,7 @@ CASES: dict[str, Callable[[Task], int]] = {
     "ours, cold": alone,
     "enqueue the last best": enqueue,
     "import past trials": import_all,
+    "Syne Tune": quantiles,
     "ours": warm,
     "ours, short past": short,
     "ours, past inverted": inverted,

@@ -70,7 +70,15 @@ class Encoding:
 
     def tidy(self, points: Points) -> Points:
         """Put NaN where a parameter does not exist and move everything else to a value that it can take."""
-        return self.points([self.parameters(self._filled(point)) for point in points])
+        filled = np.where(np.isnan(points), np.where(self.categorical, 0.0, 0.5), points)
+        tidied = np.full_like(filled, np.nan)
+        for column, (name, distribution) in enumerate(self.distributions.items()):
+            if name in self.settled:
+                taken = np.full(len(points), place(distribution, self.settled[name]))
+            else:
+                taken = _taken(distribution, filled[:, column])
+            tidied[:, column] = np.where(self._exist(name, tidied), taken, np.nan)
+        return tidied
 
     def exists(self, name: str, parameters: Parameters) -> bool:
         """Whether a parameter exists beside the others."""
@@ -79,8 +87,13 @@ class Encoding:
         parent, needed = self.conditions[name]
         return parameters.get(parent) == needed and self.exists(parent, parameters)
 
-    def _filled(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(np.isnan(point), np.where(self.categorical, 0.0, 0.5), point)
+    def _exist(self, name: str, points: Points) -> NDArray[np.bool_]:
+        """Say of each point whether a parameter exists there; what it hangs on comes before it. Shape [n]."""
+        if name not in self.conditions:
+            return np.ones(len(points), bool)
+        parent, needed = self.conditions[name]
+        at: NDArray[np.float64] = points[:, self.names.index(parent)]
+        return np.isclose(at, place(self.distributions[parent], needed))  # NaN is close to nothing
 
 
 def place(distribution: BaseDistribution, value: object) -> float:
@@ -120,6 +133,23 @@ def value(distribution: BaseDistribution, at: float) -> object:
         number = distribution.low + distribution.step * round((number - distribution.low) / distribution.step)
     number = min(max(number, distribution.low), distribution.high)
     return round(number) if isinstance(distribution, IntDistribution) else number
+
+
+def _taken(distribution: BaseDistribution, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the place of the `value` at each place. Shape [n]."""
+    if isinstance(distribution, CategoricalDistribution):
+        return np.minimum(np.rint(places), len(distribution.choices) - 1)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high = (_scaled(distribution, number) for number in (distribution.low, distribution.high))
+    if high <= low:
+        return np.full(len(places), 0.5)
+    numbers = low + np.clip(places, 0.0, 1.0) * (high - low)
+    if distribution.log:
+        numbers = np.exp(numbers)
+    if distribution.step is not None:
+        numbers = distribution.low + distribution.step * np.rint((numbers - distribution.low) / distribution.step)
+    numbers = np.clip(numbers, distribution.low, distribution.high)
+    return ((np.log(numbers) if distribution.log else numbers) - low) / (high - low)
 
 
 def _scaled(distribution: IntDistribution | FloatDistribution, number: float) -> float:

@@ -33,10 +33,20 @@ class Kernel:
 
     def __call__(self, a: Points, b: Points) -> Matrix:
         """Give the correlations of all pairs. Shapes [n, D] and [m, D] to [n, m]."""
-        squared = np.zeros((len(a), len(b)))
-        for column, weight in enumerate(self.weights):
-            squared += weight * differences(a[:, column], b[:, column], bool(self.categorical[column]))
-        return matern(squared)
+        return matern(np.maximum(self._squared(a, b), 0.0))
+
+    def _squared(self, a: Points, b: Points) -> Matrix:
+        """Add up what `differences` gives for each parameter, by products of matrices."""
+        here, there = (~np.isnan(a)).astype(float), (~np.isnan(b)).astype(float)  # 1 where a parameter exists
+        x, y = np.nan_to_num(a), np.nan_to_num(b)
+        numbers, choices = self.weights * ~self.categorical, self.weights * self.categorical
+        apart = (here @ self.weights)[:, None] + (there @ self.weights)[None, :] - 2 * (here * self.weights) @ there.T
+        apart += (x**2 * here * numbers) @ there.T + (here * numbers) @ (y**2 * there).T - 2 * (x * numbers) @ y.T
+        apart += (here * choices) @ there.T
+        for choice in np.unique(x[:, self.categorical]):
+            same, alike = here * (np.abs(x - choice) < 0.5), there * (np.abs(y - choice) < 0.5)
+            apart -= (same * choices) @ alike.T
+        return apart
 
 
 def differences(a: Vector, b: Vector, categorical: bool) -> Matrix:

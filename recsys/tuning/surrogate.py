@@ -69,17 +69,25 @@ class PastModel:
         self._signal = signal
         self._solved = solve_triangular(self._lower, past.values, lower=True)
 
-    def posterior(self, points: Points) -> tuple[Vector, Matrix]:
-        """Give what the past expects at `points`, in standard deviations, and the covariance of its doubt.
+    def posterior(self, points: Points, candidates: Points) -> tuple[Vector, "Shape"]:
+        """Give what the past expects at new trials and candidates, in standard deviations, and what it leaves open.
 
         Returns:
-            Shapes [m] and [m, m].
+            Shape [n + m], and the covariance of its doubt.
         """
-        across = self._signal * self.fit.kernel(self._past.points, points)  # [n, m]
+        n = len(points)
+        everything = np.concatenate([points, candidates])
+        across = self._signal * self.fit.kernel(self._past.points, everything)
         reduced = solve_triangular(self._lower, across, lower=True, check_finite=False)
         mean = reduced.T @ self._solved
-        covariance = self._signal * self.fit.kernel(points, points) - reduced.T @ reduced
-        return mean / self._signal**0.5, covariance / self._signal
+        told = Shape(
+            within=reduced[:, :n].T @ reduced[:, :n],
+            across=reduced[:, :n].T @ reduced[:, n:],
+            ahead=(reduced[:, n:] ** 2).sum(0),
+        )
+        return mean / self._signal**0.5, Shape.of(self.fit.kernel, points, candidates).mixed(
+            1.0, told, -1 / self._signal
+        )
 
     def expected(self, points: Points) -> Vector:
         """Give what the past expects at `points`, in standard deviations. Shape [m]."""
@@ -87,6 +95,34 @@ class PastModel:
         reduced = solve_triangular(self._lower, across, lower=True, check_finite=False)
         expected: Vector = reduced.T @ self._solved / self._signal**0.5
         return expected
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """As much of a covariance as is needed to learn from n new trials about m candidates.
+
+    Args:
+        within: Of the trials, shape [n, n].
+        across: Of the trials with the candidates, shape [n, m].
+        ahead: Variances of the candidates, shape [m].
+    """
+
+    within: Matrix
+    across: Matrix
+    ahead: Vector
+
+    @classmethod
+    def of(cls, kernel: Kernel, points: Points, candidates: Points) -> "Shape":
+        """Give what a kernel says; its variance is 1 everywhere."""
+        return cls(kernel(points, points), kernel(points, candidates), np.ones(len(candidates)))
+
+    def mixed(self, share: float, other: "Shape", others: float) -> "Shape":
+        """Add two covariances, each with its weight."""
+        return Shape(
+            share * self.within + others * other.within,
+            share * self.across + others * other.across,
+            share * self.ahead + others * other.ahead,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,55 +171,66 @@ def believe(
         categorical: Which columns hold choices, shape [D].
         past: What is known from before, if anything.
     """
-    n = len(points)
-    everything = np.concatenate([points, candidates])
     kernels = _kernels(points, values, categorical, past)
-    prior = past.model.posterior(everything) if past is not None else None
     unit = _unit(values, past)
-    level = float(np.mean(values)) if n else 0.0
-    found: list[tuple[float, float, Vector, Vector]] = []
+    level = float(np.mean(values)) if len(values) else 0.0
+    none = np.zeros(len(points) + len(candidates))
+    told = past.model.posterior(points, candidates) if past is not None else None
+    found: list[_Explanations] = []
     for kernel in kernels:
-        alone = kernel(everything, everything)
-        for correlation, chance in (CORRELATIONS if prior is not None else {0.0: 1.0}).items():
-            if correlation == 0.0 or prior is None:
-                mean, shape = np.zeros(len(everything)), alone
+        alone = Shape.of(kernel, points, candidates)
+        for correlation, chance in (CORRELATIONS if told is not None else {0.0: 1.0}).items():
+            if told is None or correlation == 0.0:
+                mean, shape = none, alone
             else:
-                mean = correlation * prior[0]
-                shape = correlation**2 * prior[1] + (1 - correlation**2) * alone
-            for scale in SCALES * unit:
-                log_odds = np.log(chance) - 0.5 * (np.log(scale / unit) / 0.7) ** 2
-                found.append((correlation, *_explain(n, values - level, scale * mean, scale, shape, log_odds)))
-    likely = np.array([log_odds for _, log_odds, _, _ in found])
+                mean, shape = correlation * told[0], told[1].mixed(correlation**2, alone, 1 - correlation**2)
+            found.append(_explain(values - level, mean, shape, unit, correlation, float(np.log(chance))))
+    likely = np.concatenate([each.likely for each in found])
     weights = np.exp(likely - likely.max())
     weights /= weights.sum()
     kept = weights > 0.002
     return Belief(
         weights=weights[kept] / weights[kept].sum(),
-        correlations=np.array([correlation for correlation, *_ in found])[kept],
-        means=np.array([mean for _, _, mean, _ in found])[kept] + level,
-        deviations=np.array([deviation for *_, deviation in found])[kept],
+        correlations=np.repeat([each.correlation for each in found], len(SCALES))[kept],
+        means=np.concatenate([each.means for each in found])[kept] + level,
+        deviations=np.concatenate([each.deviations for each in found])[kept],
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Explanations:
+    """One explanation of the new values at each of `SCALES`; S is their number."""
+
+    correlation: float
+    likely: Vector  # logarithm of the odds, shape [S]
+    means: Matrix  # at the candidates, shape [S, m]
+    deviations: Matrix  # shape [S, m]
+
+
 def _explain(
-    n: int, values: Vector, mean: Vector, scale: float, shape: Matrix, log_odds: float
-) -> tuple[float, Vector, Vector]:
-    """Give the log evidence of one explanation, and what it foresees for the candidates."""
-    variance = scale**2
-    ahead_mean, ahead = mean[n:], variance * np.diag(shape)[n:]
-    if n == 0:
-        return log_odds, ahead_mean, np.sqrt(np.maximum(ahead, 1e-12 * variance))
-    covariance = variance * (shape[:n, :n] + OFFSET**2 + (NOISE + JITTER) * np.eye(n))
+    values: Vector, mean: Vector, shape: Shape, unit: float, correlation: float, log_chance: float
+) -> _Explanations:
+    """Learn from the values at all scales at once: a scale multiplies the covariance, so that it factors only once."""
+    n = len(values)
+    scales = SCALES * unit
+    log_odds = log_chance - 0.5 * (np.log(SCALES) / 0.7) ** 2
+    covariance = shape.within + OFFSET**2 + (NOISE + JITTER) * np.eye(n)
     try:
         lower = cholesky(covariance, lower=True, check_finite=False)
-    except LinAlgError:
-        return -np.inf, ahead_mean, np.sqrt(np.maximum(ahead, 1e-12 * variance))
-    solved = solve_triangular(lower, values - mean[:n], lower=True, check_finite=False)
-    across = variance * (shape[:n, n:] + OFFSET**2)
-    reduced = solve_triangular(lower, across, lower=True, check_finite=False)
-    log_evidence = log_odds - 0.5 * solved @ solved - np.log(np.diag(lower)).sum()
-    left = ahead + variance * OFFSET**2 - (reduced**2).sum(0)
-    return float(log_evidence), ahead_mean + reduced.T @ solved, np.sqrt(np.maximum(left, 1e-6 * variance))
+    except LinAlgError:  # the points explain each other to the last digit: no odds for it
+        log_odds, lower = np.full(len(SCALES), -np.inf), np.eye(n)
+    shown, foreseen, reduced = (
+        solve_triangular(lower, right, lower=True, check_finite=False)
+        for right in (values, mean[:n], shape.across + OFFSET**2)
+    )
+    missed = shown / scales[:, None] - foreseen  # [S, n]
+    left = shape.ahead + OFFSET**2 - (reduced**2).sum(0)
+    return _Explanations(
+        correlation=correlation,
+        likely=log_odds - 0.5 * (missed**2).sum(1) - np.log(np.diag(lower)).sum() - n * np.log(scales),
+        means=scales[:, None] * (mean[n:] + missed @ reduced),
+        deviations=scales[:, None] * np.sqrt(np.maximum(left, 1e-6)),
+    )
 
 
 def _kernels(points: Points, values: Vector, categorical: NDArray[np.bool_], past: Past | None) -> Sequence[Kernel]:
@@ -205,7 +252,7 @@ def _unit(values: Vector, past: Past | None) -> float:
         return (own * past.scale) ** 0.5 if past is not None else own
     if past is not None:
         return past.scale
-    return float(np.std(values)) or 1.0
+    return (float(np.std(values)) if len(values) else 0.0) or 1.0
 
 
 def _spread(past: Past, n: int) -> NDArray[np.int64]:

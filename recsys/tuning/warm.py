@@ -1,6 +1,5 @@
 """Propose configurations from what earlier searches found, as far as they prove right in the new one."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -59,6 +58,7 @@ class WarmSampler(BaseSampler):
         self._start, self._seed = start, seed
         self._independent = RandomSampler(seed=seed)
         self._intersection = IntersectionSearchSpace()
+        self._gathered: dict[str, Past | None] = {}
         self.correlation: float | None = None
         """How much the past said of the study at the last proposal, 0 to 1; None without a past or a proposal."""
 
@@ -110,7 +110,11 @@ class WarmSampler(BaseSampler):
         )
 
     def _past(self, encoding: Encoding) -> Past | None:
-        return _PASTS.get(encoding, self._past_studies)
+        """Gather the past once for each space: learning it takes longer than a proposal."""
+        key = repr(sorted(encoding.distributions.items()))
+        if key not in self._gathered:
+            self._gathered[key] = gather(encoding, self._past_studies)
+        return self._gathered[key]
 
     def _searched(self, encoding: Encoding, point: Vector, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
         """Give a value for every searched parameter; those that do not exist at the point are never asked for."""
@@ -231,25 +235,6 @@ def _reached(trial: FrozenTrial, sign: float) -> float | None:
     return sign * steps[max(steps)] if trial.state is TrialState.PRUNED and steps else None
 
 
-class _Pasts:
-    """Keeps the last few pasts, because learning one takes longer than a proposal."""
-
-    def __init__(self, size: int = 4) -> None:
-        self._size = size
-        self._known: dict[str, Past | None] = {}
-
-    def get(self, encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
-        key = _digest(encoding, studies)
-        if key not in self._known:
-            while len(self._known) >= self._size:
-                del self._known[next(iter(self._known))]
-            self._known[key] = gather(encoding, studies)
-        return self._known[key]
-
-
-_PASTS = _Pasts()
-
-
 def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
     """Put earlier searches together as a past; nothing where they tried nothing."""
     points, values, searches, doubts, scales = [], [], [], [], []
@@ -272,8 +257,3 @@ def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
         categorical=encoding.categorical,
         scale=float(np.exp(np.mean(np.log(known)))) if known else 1.0,
     )
-
-
-def _digest(encoding: Encoding, studies: Sequence[PastStudy]) -> str:
-    made_of = (dict(encoding.distributions), dict(encoding.conditions), dict(encoding.settled), studies)
-    return hashlib.sha256(repr(made_of).encode()).hexdigest()

@@ -75,6 +75,13 @@ def test_drawn_points_cover_the_space_and_can_be_taken():
     assert np.array_equal(ENCODING.tidy(drawn), drawn, equal_nan=True)
 
 
+def test_points_are_tidied_as_if_each_was_read_as_parameters_and_written_again():
+    rng = np.random.default_rng(0)
+    mess = np.column_stack([rng.integers(0, 2, 50), rng.normal(0.5, 1, 50), rng.normal(0.5, 1, 50)])
+    again = ENCODING.points([ENCODING.parameters(point) for point in mess])
+    np.testing.assert_allclose(ENCODING.tidy(mess), again)
+
+
 def test_what_is_settled_is_never_drawn_but_tells_past_trials_apart():
     encoding = Encoding({**SPACE, "old": FloatDistribution(0, 1)}, ENCODING.conditions, {"old": 0.25})
     assert set(encoding.draw(20, np.random.default_rng(0))[:, 3]) == {0.25}

@@ -29,6 +29,20 @@ def test_the_correlation_is_that_of_the_matern_kernel():
     assert Kernel(np.array([4.0]), NUMBER)(points, points)[0] == pytest.approx([1.0, matern(np.array([1.0]))[0]])
 
 
+def test_the_correlation_of_many_parameters_adds_up_what_each_one_differs_by():
+    rng = np.random.default_rng(3)
+    categorical, weights = np.array([False, True, False]), np.array([0.7, 2.0, 0.1])
+
+    def drawn(n):
+        points = np.column_stack([rng.random(n), rng.integers(0, 4, n), rng.random(n)])
+        return np.where(rng.random(points.shape) < 0.3, np.nan, points)
+
+    a, b = drawn(9), drawn(7)
+    each = zip(weights, a.T, b.T, categorical, strict=True)
+    apart = sum(weight * differences(x, y, categorical=bool(is_choice)) for weight, x, y, is_choice in each)
+    assert Kernel(weights, categorical)(a, b) == pytest.approx(matern(apart))
+
+
 def test_a_parameter_that_matters_gets_more_weight_than_one_that_does_not():
     rng = np.random.default_rng(0)
     points = np.column_stack([rng.random((60, 2)), rng.integers(0, 3, 60)])

@@ -1,0 +1,130 @@
+"""Let Syne Tune's quantile-based transfer propose configurations (Salinas, Shen and Perrone 2020, ICML)."""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+from syne_tune.config_space import Domain, choice, lograndint, loguniform, randint, uniform
+from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler
+from syne_tune.optimizer.schedulers.single_objective_scheduler import SingleObjectiveScheduler
+from syne_tune.optimizer.schedulers.transfer_learning.quantile_based.quantile_based_searcher import (
+    QuantileBasedSurrogateSearcher,
+)
+from syne_tune.optimizer.schedulers.transfer_learning.transfer_learning_task_evaluation import (
+    TransferLearningTaskEvaluations,
+)
+
+from recsys.tuning.encoding import place, value
+from recsys.tuning.evidence import PastStudy
+
+METRIC = "loss"  # it minimises
+
+
+class QuantileSampler(BaseSampler):
+    """Syne Tune's searcher behind Optuna's interface.
+
+    Its space is flat: a parameter that does not exist in a past trial takes the middle of its range there, and one that
+    is proposed where it does not exist is passed over.
+
+    Args:
+        past: Earlier searches.
+        space: Where to look, by parameter.
+        seed: Of what it draws.
+    """
+
+    def __init__(self, past: Sequence[PastStudy], *, space: Mapping[str, BaseDistribution], seed: int) -> None:
+        self._space = dict(space)
+        domains = {name: _domain(distribution) for name, distribution in self._space.items()}
+        evaluations = {study.name: _evaluations(study, self._space, domains) for study in past}
+        searcher = _Searcher(domains, evaluations, candidates=_candidates(tuple(self._space.items())), seed=seed)
+        self._scheduler = AskTellScheduler(
+            SingleObjectiveScheduler(domains, metric=METRIC, searcher=searcher, do_minimize=True, random_seed=seed)
+        )
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Propose everything at once."""
+        return self._space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Ask the searcher, which learns nothing from the new trials, as its authors have it."""
+        proposed = self._scheduler.ask().config
+        return {name: _plain(distribution, proposed[name]) for name, distribution in search_space.items()}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401  # as Optuna has it
+        """Refuse: all parameters are proposed together."""
+        raise ValueError(f"{param_name} must be in the searcher's space, but is not.")
+
+
+class _Searcher(QuantileBasedSurrogateSearcher):
+    """The searcher as it is; only the 100,000 candidates that it draws one by one come from one draw for all seeds."""
+
+    def __init__(
+        self,
+        domains: dict[str, Domain],
+        past: dict[str, TransferLearningTaskEvaluations],
+        *,
+        candidates: Sequence[dict[str, Any]],
+        seed: int,
+    ) -> None:
+        self._drawn = iter(candidates)
+        logging.getLogger("syne_tune").setLevel(logging.WARNING)
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):  # it tells how long each of its steps took
+            warnings.simplefilter("ignore")
+            super().__init__(domains, past, random_seed=seed)
+
+    def _sample_random_config(self) -> dict[str, Any]:
+        return next(self._drawn)
+
+
+@cache
+def _candidates(space: tuple[tuple[str, BaseDistribution], ...]) -> list[dict[str, Any]]:
+    rng = np.random.RandomState(0)
+    columns = {name: _domain(distribution).sample(size=100_000, random_state=rng) for name, distribution in space}
+    return pd.DataFrame(columns).to_dict("records")  # type: ignore[return-value]
+
+
+def _domain(distribution: BaseDistribution) -> Domain:
+    if isinstance(distribution, CategoricalDistribution):
+        return choice(list(distribution.choices))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if isinstance(distribution, IntDistribution):
+        return (lograndint if distribution.log else randint)(distribution.low, distribution.high)
+    return (loguniform if distribution.log else uniform)(distribution.low, distribution.high)
+
+
+def _evaluations(
+    study: PastStudy, space: Mapping[str, BaseDistribution], domains: dict[str, Domain]
+) -> TransferLearningTaskEvaluations:
+    known = [trial for trial in study.trials if trial.value is not None]
+    rows = [{name: t.parameters.get(name, _middle(d)) for name, d in space.items()} for t in known]
+    losses = np.array([-float(trial.value) for trial in known if trial.value is not None])
+    return TransferLearningTaskEvaluations(
+        configuration_space=domains,
+        hyperparameters=pd.DataFrame(rows),
+        objectives_names=[METRIC],
+        objectives_evaluations=losses.reshape(-1, 1, 1, 1),
+    )
+
+
+def _middle(distribution: BaseDistribution) -> object:
+    return value(distribution, 0.0 if isinstance(distribution, CategoricalDistribution) else 0.5)
+
+
+def _plain(distribution: BaseDistribution, proposed: Any) -> object:  # noqa: ANN401  # NumPy's numbers
+    if isinstance(distribution, CategoricalDistribution):
+        return next(option for option in distribution.choices if option == proposed)
+    return value(distribution, place(distribution, float(proposed)))  # on its grid
