@@ -42,6 +42,16 @@ class Space:
                 found[f"{family}.{name}"] = (f"{family}.{parent}", value) if parent else (FAMILY, family)
         return found
 
+    @property
+    def settled(self) -> dict[str, tuple[BaseDistribution, Value]]:
+        """What the line has fixed at one value though its family has more, by Optuna's names: the family's and it."""
+        return {
+            f"{family}.{name}": (FAMILIES[family].space[name], _only(d))
+            for family, searched in self.families.items()
+            for name, d in searched.items()
+            if d.single() and not FAMILIES[family].space[name].single()
+        }
+
     def suggest(self, trial: optuna.Trial) -> tuple[str, dict[str, Value]]:
         """Let `trial` choose a family and its parameters; what is not searched stays at the family's defaults."""
         family = trial.suggest_categorical(FAMILY, list(self.families))
@@ -62,7 +72,7 @@ class Space:
             return None
         own = FAMILIES[family]
         searched = {name: d for name, d in self.families[family].items() if own.matters(name, configuration)}
-        if not all(_allows(d, configuration.get(name)) for name, d in searched.items()):
+        if not all(allows(d, configuration.get(name)) for name, d in searched.items()):
             return None
         return {FAMILY: family, **{f"{family}.{name}": configuration[name] for name in searched}}
 
@@ -72,7 +82,7 @@ class Space:
         within = {
             name: own.defaults[name]
             for name, d in self.families[family].items()
-            if own.matters(name, own.defaults) and _allows(d, own.defaults[name])
+            if own.matters(name, own.defaults) and allows(d, own.defaults[name])
         }
         return {FAMILY: family, **{f"{family}.{name}": value for name, value in within.items()}}
 
@@ -86,6 +96,18 @@ def search_space(line: Line) -> Space:
         LineError: A family or parameter does not exist, or a value lies outside what its family can take.
     """
     return Space({name: _narrowed(name, line.search.space.get(name, {})) for name in line.search.families})
+
+
+def allows(distribution: BaseDistribution, value: object) -> bool:
+    """Whether `value` is of the distribution's type, in its range and on its grid."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(type(value) is type(choice) and value == choice for choice in distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    types = (int,) if isinstance(distribution, IntDistribution) else (int, float)
+    if type(value) not in types or not distribution.low <= value <= distribution.high:  # type: ignore[operator]
+        return False
+    steps = (value - distribution.low) / (distribution.step or 1)  # type: ignore[operator]
+    return distribution.step is None or abs(steps - round(steps)) < 1e-9
 
 
 def _narrowed(family: str, limits: Mapping[str, Sequence[Any]]) -> Mapping[str, BaseDistribution]:
@@ -113,7 +135,7 @@ def _narrow(key: str, distribution: BaseDistribution, limits: Sequence[Any]) -> 
     if not limits:
         raise LineError(f"{key}: must be [low, high] or a list of values, but is empty.")
     for value in limits:
-        if not _allows(distribution, value):
+        if not allows(distribution, value):
             raise LineError(f"{key}: must hold {_rule(distribution)}, but holds {value!r}.")
     if isinstance(distribution, CategoricalDistribution) or len(limits) != 2:
         return CategoricalDistribution(tuple(limits))
@@ -124,16 +146,12 @@ def _narrow(key: str, distribution: BaseDistribution, limits: Sequence[Any]) -> 
     return type(distribution)(low, high, log=distribution.log, step=distribution.step)  # type: ignore[arg-type]
 
 
-def _allows(distribution: BaseDistribution, value: object) -> bool:
-    """Whether `value` is of the distribution's type, in its range and on its grid."""
+def _only(distribution: BaseDistribution) -> Value:
+    """Give the one value of a distribution that has no other."""
     if isinstance(distribution, CategoricalDistribution):
-        return any(type(value) is type(choice) and value == choice for choice in distribution.choices)
+        return distribution.choices[0]  # type: ignore[return-value]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
-    types = (int,) if isinstance(distribution, IntDistribution) else (int, float)
-    if type(value) not in types or not distribution.low <= value <= distribution.high:  # type: ignore[operator]
-        return False
-    steps = (value - distribution.low) / (distribution.step or 1)  # type: ignore[operator]
-    return distribution.step is None or abs(steps - round(steps)) < 1e-9
+    return distribution.low
 
 
 def _rule(distribution: BaseDistribution) -> str:

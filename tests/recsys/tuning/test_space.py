@@ -97,3 +97,8 @@ def test_a_family_starts_from_those_of_its_defaults_that_the_line_allows(a_line)
     start = search_space(a_line()).start("markov")  # steps and neighbours are narrowed to other values
     defaults = FAMILIES["markov"].defaults
     assert start == {"family": "markov", **{f"markov.{name}": defaults[name] for name in ("decay", "smoothing")}}
+
+
+def test_what_the_line_has_fixed_is_settled_at_its_value_with_the_familys_own_range(a_line):
+    space = search_space(a_line(families=["markov"], space={"markov": {"steps": [2], "decay": [0.3, 0.6]}}))
+    assert space.settled == {"markov.steps": (FAMILIES["markov"].space["steps"], 2)}
