@@ -2,7 +2,7 @@
 
 Decides between nothing, a refit of one configuration and a search for a better one. A search runs in three stages,
 each on as many workers as the line says, in the pool and queue `gpu`. Its event on the asset *candidate* wakes the
-DAG *promote*.
+DAG *promote*. Beside that, the review says which parameters matter over all searches, and proposes what to search.
 
 To search although nothing drifted, start a run with `{"action": "retune", "reason": "..."}`; to train one
 configuration, with `{"action": "refit", "family": "...", "configuration": {...}, "reason": "..."}`.
@@ -23,3 +23,4 @@ for line in good_lines():
         closed = tasks.close_search(line.name, plan).as_teardown(setups=opened)  # type: ignore[arg-type]  # it takes it
         chosen = tasks.choose.override(outlets=[assets.candidate(line.name)])(line.name, plan)
         chain(opened, *searched, closed, chosen)
+        closed >> tasks.review(line.name, plan)  # beside the candidate: what becomes of it holds nothing up

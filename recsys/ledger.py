@@ -22,6 +22,8 @@ DECISIONS = (
     "judged",  # the newest window was compared with the incumbent's reference
     "decided",  # nothing, refit or retune
     "searched",  # a study ended
+    "reviewed",  # what is searched was reviewed, and changes of it proposed or not
+    "edited",  # a person applied proposals of a review to the line's file
     "chosen",  # a study's candidate was refitted
     "packaged",  # a candidate became a bundle
     "measured",  # candidate and incumbent got scorecards

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.table import Table
 from recsys.errors import Held, LineError, NoFeedback, RecsysError, RefusedBatch
 from recsys.records import Action, dump
 from retune import stages
+
+if TYPE_CHECKING:
+    from retune.edits import Edited
 
 DONE, HELD, ERROR = 0, 1, 2
 
@@ -176,6 +179,37 @@ def search(
         {"outcome": "done", "plan": dump(plan), "study": dump(study), "candidate": dump(candidate)},
         f"{plan.because} {study.ended} The candidate is {candidate.candidate_id}: {candidate.family} "
         f"{json.dumps(dict(candidate.configuration))}." + "".join(f"\nThe past, {told}" for told in plan.past),
+    )
+
+
+@app.command()
+def review(
+    line: LineName = None,
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write what the last review proposed into the line's file.")
+    ] = False,
+    only: Annotated[str | None, typer.Option(help="Apply one proposal alone.", metavar="NAME")] = None,
+    reason: Reason = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say which parameters have mattered over all searches and where ranges end too early, and propose changes."""
+    if (only or reason) and not apply:
+        raise ValueError("--only and --reason belong to --apply, which changes the line's file.")
+    site = _site(line)
+    plan = stages.newest_search(site)
+    if apply:
+        _applied(as_json, stages.apply_review(site, plan, by=_who(by), only=only, reason=reason))
+        return
+    from retune import knobs
+
+    found = stages.review(site, plan, by=_who(by))
+    _show(
+        as_json,
+        {"outcome": "reviewed", "review": dump(found)},
+        found.because,
+        *(_table(part.heads, part.rows, title=part.title) for part in knobs.parts(found)),
     )
 
 
@@ -399,23 +433,36 @@ def _refused(as_json: bool, nothing: NoFeedback) -> None:
     )
 
 
+def _applied(as_json: bool, edited: "Edited") -> None:
+    """Say what was written into the line's file."""
+    done, before = [p.name for p in edited.applied], [p.name for p in edited.there_already]
+    outcome = "applied" if done else "nothing to apply"
+    already = f" There already: {', '.join(before)}." if before else ""
+    _show(
+        as_json,
+        {"outcome": outcome, "applied": done, "there_already": before, "diff": edited.diff},
+        f"{edited.diff}Applied: {', '.join(done)}.{already}" if done else f"There is nothing to apply.{already}",
+    )
+
+
 def _tell(text: str) -> None:
     print(f"{datetime.now().astimezone():%H:%M:%S} {text}", flush=True)
 
 
-def _show(as_json: bool, data: Mapping[str, Any], text: str, table: Table | None = None) -> None:
-    """Print either `data` as JSON or `text` and `table` for people."""
+def _show(as_json: bool, data: Mapping[str, Any], text: str, *tables: Table) -> None:
+    """Print either `data` as JSON or `text` and `tables` for people."""
     if as_json:
         _print_json(data)
         return
     console = Console()
     console.print(text, markup=False, highlight=False)
-    if table is not None and table.row_count:
-        console.print(table)
+    for table in tables:
+        if table.row_count:
+            console.print(table)
 
 
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    table = Table(*heads, show_header=any(heads), box=None, pad_edge=False)
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, title: str | None = None) -> Table:
+    table = Table(*heads, show_header=any(heads), box=None, pad_edge=False, title=title, title_justify="left")
     for row in rows:
         table.add_row(*(_plain(cell) for cell in row))
     return table

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from recsys.records import (
     Action,
     Batch,
@@ -21,6 +23,7 @@ from recsys.records import (
     DriftVerdict,
     Plan,
     Release,
+    Review,
     Study,
     TableVersion,
     TrialResult,
@@ -32,6 +35,7 @@ from retune.lines import check_search, file_named, file_of
 if TYPE_CHECKING:
     from recsys.store import Store
     from recsys.tuning import Attempt
+    from retune.edits import Edited
 
 SEARCH_STAGES = ("screen", "refine", "confirm")
 
@@ -235,6 +239,62 @@ def close_search(site: Site, plan: Plan) -> Study:
     from recsys import tuning
 
     return tuning.close(site.line, site.store, plan, site.studies)
+
+
+def newest_search(site: Site) -> Plan:
+    """Give the plan of the newest search whose findings are kept.
+
+    Raises:
+        NotFound: There is none.
+    """
+    from recsys import tuning
+
+    return tuning.plan(site.store, tuning.newest_search(site.store))
+
+
+def review(site: Site, plan: Plan, *, by: str | None = None) -> Review:
+    """Say what all searches up to that of `plan` tell of what the line searches, and propose changes of it.
+
+    Args:
+        site: The line and its places.
+        plan: Of the newest search that counts.
+        by: Who asks for it; None: who planned the search.
+
+    Raises:
+        NotFound: Nothing of a search is kept.
+        LineError: The line cannot be searched any more.
+    """
+    from recsys import tuning
+
+    with file_named(site.line):
+        return tuning.review(site.line, site.store, plan, by=by)
+
+
+def apply_review(site: Site, plan: Plan, *, by: str, only: str | None = None, reason: str | None = None) -> "Edited":
+    """Write what the kept review of `plan` proposes into the line's file; the ledger says who did.
+
+    Args:
+        site: The line and its places.
+        plan: Whose review.
+        by: Who applies it.
+        only: The name of one proposal; None: all.
+        reason: Why, in the person's words; None: the proposals' own reasons.
+
+    Raises:
+        NotFound: There is no such review.
+        ValueError: There is no such proposal.
+        LineError: The file has changed since, or would be wrong.
+    """
+    from recsys import ledger, tuning
+    from retune import edits
+
+    edited = edits.apply(file_of(site.line.name), tuning.kept_review(site.store, plan.plan_id), only=only)
+    if edited.applied:
+        why = reason or " ".join(proposal.because for proposal in edited.applied)
+        names = [proposal.name for proposal in edited.applied]
+        evidence: dict[str, JsonValue] = {"plan_id": plan.plan_id, "proposals": [*names], "diff": edited.diff}
+        ledger.append(site.store, ledger.Entry(what="edited", who=by, why=why, evidence=evidence))
+    return edited
 
 
 def choose(site: Site, plan: Plan) -> Candidate:

@@ -214,6 +214,16 @@ def close_search(line: str, plan: Json) -> Json:
     return {"plan_id": study.plan.plan_id, "trials": len(study.trials), "seconds": study.seconds, "ended": study.ended}
 
 
+@task
+def review(line: str, plan: Json) -> Json:
+    """Say what all searches tell of what the line searches, and propose changes of it; a refit searched nothing."""
+    searched = load(Plan, plan)
+    if searched.action is not Action.RETUNE:
+        raise AirflowSkipException(f"A plan for {searched.action} searches nothing.")
+    made = stages.review(stages.site(line), searched)
+    return {"plan_id": made.plan_id, "because": made.because, "proposals": [dump(each) for each in made.proposals]}
+
+
 @task(**GPU)
 def choose(line: str, plan: Json) -> Json:
     """Pick the best configuration, train it on everything before the holdout, and announce the candidate."""

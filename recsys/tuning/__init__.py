@@ -4,6 +4,8 @@ from recsys.tuning.choice import candidate, choose
 from recsys.tuning.decision import decide, plan
 from recsys.tuning.outcomes import Progress
 from recsys.tuning.promotion import STAGES
+from recsys.tuning.review import kept as kept_review
+from recsys.tuning.review import newest_search, review
 from recsys.tuning.space import search_space
 from recsys.tuning.stages import close, jobs, open_study, progress, study
 from recsys.tuning.trials import Attempt
@@ -18,9 +20,12 @@ __all__ = [
     "close",
     "decide",
     "jobs",
+    "kept_review",
+    "newest_search",
     "open_study",
     "plan",
     "progress",
+    "review",
     "search_space",
     "study",
     "work",

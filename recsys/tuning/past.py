@@ -72,11 +72,41 @@ def recall(line: Line, store: Store, plan: Plan, space: Space) -> Recalled:
     for found in everything(store):
         if found.plan_id == plan.plan_id or found.as_of > plan.as_of:
             continue
-        trials, sentence = _carried(found, space, line.search.past)
+        trials, sentence = carry(found, space, line.search.past)
         told.append(sentence)
         if trials:
             studies.append(PastStudy(name=found.plan_id, trials=trials, doubt=doubt(found, plan, now)))
     return Recalled(studies=tuple(studies), carried=tuple(told))
+
+
+def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tuple[PastTrial, ...], str]:
+    """Write one search's findings in the terms of a space, and say in one sentence what became of them.
+
+    Args:
+        found: What the search left.
+        space: Where another one looks.
+        edits: How old names and values read today, by the family's name of then.
+
+    Returns:
+        Each configuration once, with what it showed in the last stage that it reached; and the sentence.
+    """
+    by_configuration: dict[str, list[TrialEvidence]] = defaultdict(list)
+    left: Counter[str] = Counter()
+    changed: Counter[str] = Counter()
+    for finding in found.trials:
+        family, configuration, edited = edit(edits.get(finding.family, Past()), finding.family, finding.configuration)
+        if family not in space.families:
+            left[f"{family} is not searched"] += 1
+            continue
+        parameters, changes = translate(space, family, configuration)
+        for change in [*edited, *changes]:
+            changed[change] += 1
+        by_configuration[json.dumps(parameters, sort_keys=True)].append(finding)
+    trials = tuple(_trial(json.loads(key), findings) for key, findings in by_configuration.items())
+    kept = f"{found.plan_id}: {len(trials)} configurations carried over"
+    notes = [f"{what} ({n} trials changed)" for what, n in changed.items()]
+    notes += [f"{n} trials left because {why}" for why, n in left.items()]
+    return trials, "; ".join([kept, *notes]) + "."
 
 
 def everything(store: Store) -> list[Evidence]:
@@ -129,27 +159,6 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             gain=trial.ndcg_at_10 - beside if known else None,  # type: ignore[operator]
             seconds=trial.seconds,
         )
-
-
-def _carried(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tuple[PastTrial, ...], str]:
-    """Write one search's findings in the terms of another space, and say in one sentence what became of them."""
-    by_configuration: dict[str, list[TrialEvidence]] = defaultdict(list)
-    left: Counter[str] = Counter()
-    changed: Counter[str] = Counter()
-    for finding in found.trials:
-        family, configuration, edited = edit(edits.get(finding.family, Past()), finding.family, finding.configuration)
-        if family not in space.families:
-            left[f"{family} is not searched"] += 1
-            continue
-        parameters, changes = translate(space, family, configuration)
-        for change in [*edited, *changes]:
-            changed[change] += 1
-        by_configuration[json.dumps(parameters, sort_keys=True)].append(finding)
-    trials = tuple(_trial(json.loads(key), findings) for key, findings in by_configuration.items())
-    kept = f"{found.plan_id}: {len(trials)} configurations carried over"
-    notes = [f"{what} ({n} trials changed)" for what, n in changed.items()]
-    notes += [f"{n} trials left because {why}" for why, n in left.items()]
-    return trials, "; ".join([kept, *notes]) + "."
 
 
 def edit(

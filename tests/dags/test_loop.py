@@ -1,8 +1,10 @@
 """The five DAGs, run one after another by Airflow itself on made feedback; each test looks at one turn of the loop."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 
 from recsys import channel, ledger, synthetic, tuning
 from recsys.settings import lines_folder
@@ -15,6 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # Airflow's, about .airflowignore
 ]
 
+PROJECT = Path(__file__).parents[2]
 SEARCH = """
 [search]
 families = ["markov"]
@@ -168,6 +171,21 @@ def test_a_search_fans_out_and_announces_its_candidate(searched, site):
     assert extra["family"] == "markov"
     assert extra["plan_id"] == stages.newest_candidate(site).plan_id
     assert set(last(site, "searched").evidence["trials"]) == {"complete"}  # none running, none lost
+
+
+def test_a_search_is_reviewed_beside_its_candidate(searched, refitted, site):
+    assert searched.tasks["review"] == "success"
+    plan_id = searched.events["retune://shop/candidate"]["plan_id"]
+    assert tuning.kept_review(site.store, plan_id).because == "Not enough has been tried yet to tell what matters."
+    [entry] = ledger.read(site.store, what="reviewed")
+    assert entry.evidence["plan_id"] == plan_id
+    assert refitted.tasks["review"] == "skipped"  # it searched nothing
+
+
+def test_what_becomes_of_the_review_holds_no_candidate_up(searched):
+    tasks = DagBag(PROJECT / "dags").dags["retune_shop"].task_dict
+    assert tasks["review"].upstream_task_ids == {"close_search", "decide"}
+    assert tasks["review"].downstream_task_ids == set()
 
 
 def test_every_trial_belongs_to_one_attempt_of_one_worker(searched, site):

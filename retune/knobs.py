@@ -1,0 +1,99 @@
+"""Lay a review of what is searched out as tables for people."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from recsys.records import Edit, Estimate, Findings, Importance, Proposal, Review
+
+SHOWN = 5  # newest studies whose shares stand side by side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One table."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def parts(review: Review) -> list[Part]:
+    """Give the tables in reading order; what has no rows is empty."""
+    return [
+        Part(
+            title="\nWhat tells trials apart, over the newest studies and in each of the last",
+            heads=("family", "parameter", "share", "90 %", "alone", "p", "best at", "", "by study, oldest first"),
+            rows=[row for found in review.over_studies for row in _importances(found, review.studies)],
+        ),
+        Part(
+            title="\nWhat two explain only together",
+            heads=("family", "parameters", "share", "90 %", "p"),
+            rows=list(_interactions(review.over_studies)),
+        ),
+        Part(
+            title="\nWhere the best trials lie",
+            heads=("family", "parameter", "because"),
+            rows=[(edge.family, edge.parameter, edge.because) for edge in review.edges],
+        ),
+        Part(
+            title="\nProposed; --apply writes it into the line's file, --apply --only NAME one of them",
+            heads=("name", "", "change", "because"),
+            rows=[_proposal(proposal) for proposal in review.proposals],
+        ),
+    ]
+
+
+def _importances(over: Findings, studies: Iterable[Findings]) -> Iterator[tuple[str, ...]]:
+    if over.because:
+        yield over.family, "", "", "", "", "", "", over.because, ""
+    own = [found for found in studies if found.family == over.family][-SHOWN:]
+    for importance in over.importances:
+        by_study = " ".join(_in(found, importance.parameter) for found in own)
+        if importance.share is None or importance.alone is None or importance.p is None:
+            yield over.family, importance.parameter, "", "", "", "", "", importance.because, by_study
+            continue
+        yield (
+            over.family,
+            importance.parameter,
+            f"{importance.share.value:.2f}",
+            _interval(importance.share),
+            f"{importance.alone:.2f}",
+            f"{importance.p:.3f}",
+            f"{importance.best:.3g}" if isinstance(importance.best, float) else str(importance.best),
+            "matters" if importance.above_chance else "no more than chance",
+            by_study,
+        )
+
+
+def _in(found: Findings, parameter: str) -> str:
+    """Give the share in one study: – where there is not enough to tell, in brackets where chance may be all."""
+    importance: Importance | None = next((i for i in found.importances if i.parameter == parameter), None)
+    if importance is None or importance.share is None:
+        return "–"
+    share = f"{importance.share.value:.2f}"
+    return share if importance.above_chance else f"({share})"
+
+
+def _interactions(over: Iterable[Findings]) -> Iterator[tuple[str, ...]]:
+    for found in over:
+        for pair in found.interactions:
+            if pair.above_chance:
+                share = f"{pair.share.value:.2f}"
+                yield found.family, " and ".join(pair.parameters), share, _interval(pair.share), f"{pair.p:.3f}"
+
+
+def _interval(share: Estimate) -> str:
+    return f"{share.low:.2f}..{share.high:.2f}"
+
+
+def _proposal(proposal: Proposal) -> tuple[str, ...]:
+    return proposal.name, proposal.kind, "\n".join(_change(edit) for edit in proposal.edits), proposal.because
+
+
+def _change(edit: Edit) -> str:
+    was = "left out" if edit.was is None else _said(edit.was)
+    return f"{'.'.join(edit.key)}: {was} → {_said(edit.now)}"
+
+
+def _said(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
