@@ -1,16 +1,17 @@
 """Time what a search pays beside training: a proposal from a long past, and the keeping of a trial."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.samplers import RandomSampler
 
-from benchmarks._replay import table
+from benchmarks import trainings
+from benchmarks._replay import Window, window
 from recsys.tuning.evidence import PastStudy, PastTrial
 from recsys.tuning.storage import open_storage
 from recsys.tuning.warm import WarmSampler
@@ -37,7 +38,7 @@ def costs() -> Costs:
 
 def proposal_ms() -> list[float]:
     """Time each proposal of one search that has 1,000 trials of earlier ones behind it."""
-    answers = table("1m-1")
+    answers = _answers()
     rng = np.random.default_rng(0)
     rows = [rng.choice(len(answers.values), PAST_TRIALS, replace=False) for _ in range(PAST_STUDIES)]
     past = [PastStudy(name=f"{number}", trials=_trials(own)) for number, own in enumerate(rows)]
@@ -56,7 +57,7 @@ def proposal_ms() -> list[float]:
 
 def storage_ms() -> list[float]:
     """Time the keeping of a trial with all its parameters in the journal that a search uses by default."""
-    space = table("1m-1").space
+    space = trainings.space()
     took = []
     with TemporaryDirectory() as folder:
         storage = open_storage(str(Path(folder) / "studies.journal"))
@@ -70,6 +71,10 @@ def storage_ms() -> list[float]:
     return took
 
 
-def _trials(rows: Sequence[int]) -> tuple[PastTrial, ...]:
-    answers = table("1m-1")
+def _trials(rows: NDArray[np.int64]) -> tuple[PastTrial, ...]:
+    answers = _answers()
     return tuple(PastTrial(parameters=answers.parameters[row], value=float(answers.values[row])) for row in rows)
+
+
+def _answers() -> Window:
+    return window("1m-1", trainings.space())

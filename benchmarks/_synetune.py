@@ -24,29 +24,34 @@ from syne_tune.optimizer.schedulers.transfer_learning.transfer_learning_task_eva
     TransferLearningTaskEvaluations,
 )
 
-from recsys.tuning.encoding import place, value
+from benchmarks._replay import Window
+from recsys.tuning.encoding import value
 from recsys.tuning.evidence import PastStudy
 
 METRIC = "loss"  # it minimises
+ROW = "row"  # of the table, beside the parameters of a proposal
 
 
 class QuantileSampler(BaseSampler):
     """Syne Tune's searcher behind Optuna's interface.
 
-    Its space is flat: a parameter that does not exist in a past trial takes the middle of its range there, and one that
-    is proposed where it does not exist is passed over.
+    It chooses among the configurations of a window, each once. Its space is flat: a parameter that does not exist in a
+    configuration takes the middle of its range there.
 
     Args:
         past: Earlier searches.
-        space: Where to look, by parameter.
+        answers: The window.
         seed: Of what it draws.
     """
 
-    def __init__(self, past: Sequence[PastStudy], *, space: Mapping[str, BaseDistribution], seed: int) -> None:
-        self._space = dict(space)
+    def __init__(self, past: Sequence[PastStudy], answers: Window, *, seed: int) -> None:
+        self._space = answers.space.distributions
+        self._answers = answers
+        self._proposed: set[int] = set()
         domains = {name: _domain(distribution) for name, distribution in self._space.items()}
         evaluations = {study.name: _evaluations(study, self._space, domains) for study in past}
-        searcher = _Searcher(domains, evaluations, candidates=_candidates(tuple(self._space.items())), seed=seed)
+        rows = [_flat(parameters, self._space) for parameters in answers.parameters]
+        searcher = _Searcher(domains, evaluations, drawn=_drawn(tuple(self._space.items())), rows=rows, seed=seed)
         self._scheduler = AskTellScheduler(
             SingleObjectiveScheduler(domains, metric=METRIC, searcher=searcher, do_minimize=True, random_seed=seed)
         )
@@ -58,9 +63,11 @@ class QuantileSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Ask the searcher, which learns nothing from the new trials, as its authors have it."""
-        proposed = self._scheduler.ask().config
-        return {name: _plain(distribution, proposed[name]) for name, distribution in search_space.items()}
+        """Ask the searcher, which learns nothing from the new trials, until it names something new."""
+        while (row := self._scheduler.ask().config[ROW]) in self._proposed:
+            pass
+        self._proposed.add(row)
+        return dict(self._answers.parameters[row])
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -70,28 +77,33 @@ class QuantileSampler(BaseSampler):
 
 
 class _Searcher(QuantileBasedSurrogateSearcher):
-    """The searcher as it is; only the 100,000 candidates that it draws one by one come from one draw for all seeds."""
+    """The searcher as it is, except for what it chooses among: the rows of a table in place of 100,000 draws."""
 
     def __init__(
         self,
         domains: dict[str, Domain],
         past: dict[str, TransferLearningTaskEvaluations],
         *,
-        candidates: Sequence[dict[str, Any]],
+        drawn: Sequence[dict[str, Any]],
+        rows: Sequence[dict[str, Any]],
         seed: int,
     ) -> None:
-        self._drawn = iter(candidates)
+        self._drawn = iter(drawn)
         logging.getLogger("syne_tune").setLevel(logging.WARNING)
         with warnings.catch_warnings(), redirect_stdout(StringIO()):  # it tells how long each of its steps took
             warnings.simplefilter("ignore")
             super().__init__(domains, past, random_seed=seed)
+        table = pd.DataFrame(rows)
+        self.mu_pred = self.model_pipeline.predict(table).reshape(-1, 1)
+        self.sigma_pred = np.full_like(self.mu_pred, float(self.sigma_pred.flat[0]))  # type: ignore[has-type]
+        self.X_candidates = table.assign(**{ROW: range(len(table))})
 
     def _sample_random_config(self) -> dict[str, Any]:
         return next(self._drawn)
 
 
 @cache
-def _candidates(space: tuple[tuple[str, BaseDistribution], ...]) -> list[dict[str, Any]]:
+def _drawn(space: tuple[tuple[str, BaseDistribution], ...]) -> list[dict[str, Any]]:
     rng = np.random.RandomState(0)
     columns = {name: _domain(distribution).sample(size=100_000, random_state=rng) for name, distribution in space}
     return pd.DataFrame(columns).to_dict("records")  # type: ignore[return-value]
@@ -110,7 +122,7 @@ def _evaluations(
     study: PastStudy, space: Mapping[str, BaseDistribution], domains: dict[str, Domain]
 ) -> TransferLearningTaskEvaluations:
     known = [trial for trial in study.trials if trial.value is not None]
-    rows = [{name: t.parameters.get(name, _middle(d)) for name, d in space.items()} for t in known]
+    rows = [_flat(trial.parameters, space) for trial in known]
     losses = np.array([-float(trial.value) for trial in known if trial.value is not None])
     return TransferLearningTaskEvaluations(
         configuration_space=domains,
@@ -120,11 +132,9 @@ def _evaluations(
     )
 
 
+def _flat(parameters: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    return {name: parameters.get(name, _middle(distribution)) for name, distribution in space.items()}
+
+
 def _middle(distribution: BaseDistribution) -> object:
     return value(distribution, 0.0 if isinstance(distribution, CategoricalDistribution) else 0.5)
-
-
-def _plain(distribution: BaseDistribution, proposed: Any) -> object:  # noqa: ANN401  # NumPy's numbers
-    if isinstance(distribution, CategoricalDistribution):
-        return next(option for option in distribution.choices if option == proposed)
-    return value(distribution, place(distribution, float(proposed)))  # on its grid

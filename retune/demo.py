@@ -43,17 +43,17 @@ class Step:
 STEPS = (
     Step(weeks=range(10)),
     Step(weeks=range(10, 12), truncated=11),
-    Step(weeks=range(12, 16)),
-    Step(weeks=range(16, 21)),
     Step(
-        weeks=range(21, 25),
+        weeks=range(12, 16),
         by_hand={
             "action": "refit",
-            "family": "sasrec",
-            "configuration": {"dim": 128, "layers": 4, "history_length": 100, "epochs": 1},
+            "family": "hybrid",
+            "configuration": {"dim": 128, "layers": 4, "history_length": 100, "epochs": 2},
             "reason": "Would a network many times as large be worth its latency?",
         },
     ),
+    Step(weeks=range(16, 21)),
+    Step(weeks=range(21, 25)),
 )
 
 

@@ -14,14 +14,16 @@ Matrix = NDArray[np.float64]
 
 JITTER = 1e-6
 _SQRT5 = 5**0.5
+_ARC = np.pi / 3  # on it, the ends of a range are as far apart as each is from the middle
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """Matern 5/2 on weighted squared differences (Rasmussen and Williams 2006, equation 4.17).
 
-    Two numbers differ by their distance, two choices by 0 or 1. A parameter that exists in one configuration only
-    differs by 1, one that exists in neither by 0.
+    Two numbers lie on an arc, whose ends are 1 apart, and what does not exist lies in its middle, 1 from each of them
+    (Hutter and Osborne 2013, arXiv:1310.5738). Two choices differ by 0 or 1, and so does one from none. All of these
+    are distances between points, so that every covariance can be factored.
 
     Args:
         weights: How much each parameter matters, 1 / lengthscale^2, shape [D].
@@ -37,22 +39,23 @@ class Kernel:
 
     def _squared(self, a: Points, b: Points) -> Matrix:
         """Add up what `differences` gives for each parameter, by products of matrices."""
+        numbers, choices = self.weights * ~self.categorical, self.weights * self.categorical
         here, there = (~np.isnan(a)).astype(float), (~np.isnan(b)).astype(float)  # 1 where a parameter exists
         x, y = np.nan_to_num(a), np.nan_to_num(b)
-        numbers, choices = self.weights * ~self.categorical, self.weights * self.categorical
-        apart = (here @ self.weights)[:, None] + (there @ self.weights)[None, :] - 2 * (here * self.weights) @ there.T
-        apart += (x**2 * here * numbers) @ there.T + (here * numbers) @ (y**2 * there).T - 2 * (x * numbers) @ y.T
-        apart += (here * choices) @ there.T
-        for choice in np.unique(x[:, self.categorical]):
-            same, alike = here * (np.abs(x - choice) < 0.5), there * (np.abs(y - choice) < 0.5)
-            apart -= (same * choices) @ alike.T
+        apart: Matrix = (here @ numbers)[:, None] + (there @ numbers)[None, :] + choices.sum()
+        for side in (np.cos, np.sin):
+            apart -= 2 * (here * side(_ARC * x) * numbers) @ (there * side(_ARC * y)).T
+        kinds_a, kinds_b = np.where(np.isnan(a), -1.0, a), np.where(np.isnan(b), -1.0, b)  # none is a kind of its own
+        for kind in np.unique(kinds_a[:, self.categorical]):
+            same = np.abs(kinds_a - kind) < 0.5
+            apart -= (same * choices) @ (np.abs(kinds_b - kind) < 0.5).T
         return apart
 
 
 def differences(a: Vector, b: Vector, categorical: bool) -> Matrix:
     """Give the squared differences of one parameter between all pairs. Shapes [n] and [m] to [n, m]."""
     apart = a[:, None] - b[None, :]
-    squared = (np.abs(apart) > 0.5).astype(float) if categorical else apart**2
+    squared = (np.abs(apart) > 0.5).astype(float) if categorical else 2 * (1 - np.cos(_ARC * apart))
     missing = np.isnan(apart)
     if missing.any():
         here, there = np.isnan(a)[:, None], np.isnan(b)[None, :]

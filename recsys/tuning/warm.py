@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
@@ -21,6 +22,7 @@ from recsys.tuning.surrogate import Belief, Past, believe
 log = logging.getLogger(__name__)
 
 DRAWN, BEST_PAST, VARIED = 160, 40, 100  # candidates of each origin
+PROBED = 0.4  # share of the proposals that go to the kind of model tried least, where the past says nothing
 COLD = 0.15  # a correlation below this is as good as none
 CORRELATION = "warm:correlation"  # the system attribute that keeps how much the past said when a trial was proposed
 
@@ -37,6 +39,7 @@ class WarmSampler(BaseSampler):
         space: Where to look, by parameter; None: what the study's own trials have in common.
         conditions: A parameter that exists only where another one, named first, has the value named second.
         settled: Parameters of the past that are searched no more, with the values that they have now.
+        candidates: The only configurations that may be proposed, each once, where the space is not searched freely.
         start: Trials that a search without a past has drawn evenly, or was given, before it models anything.
         seed: Of everything that is drawn.
     """
@@ -48,6 +51,7 @@ class WarmSampler(BaseSampler):
         space: Mapping[str, BaseDistribution] | None = None,
         conditions: Mapping[str, tuple[str, Any]] | None = None,
         settled: Mapping[str, tuple[BaseDistribution, Any]] | None = None,
+        candidates: Sequence[Parameters] | None = None,
         start: int = 6,
         seed: int = 0,
     ) -> None:
@@ -55,6 +59,7 @@ class WarmSampler(BaseSampler):
         self._space = space
         self._conditions = dict(conditions or {})
         self._settled = dict(settled or {})
+        self._candidates = candidates
         self._start, self._seed = start, seed
         self._independent = RandomSampler(seed=seed)
         self._intersection = IntersectionSearchSpace()
@@ -80,9 +85,18 @@ class WarmSampler(BaseSampler):
         encoding = self._encoding(search_space)
         points, values, running = _trials(study, encoding, trial.number)
         past = self._past(encoding) if self._past_studies else None
+        candidates = None if self._candidates is None else encoding.points(self._candidates)
         if past is None and len(values) < self._start:
-            return self._searched(encoding, encoding.draw(1, rng)[0], search_space)
-        point, belief = propose(encoding, points, values, running, past, rng)
+            choice = encoding.draw(1, rng) if candidates is None else _fresh(candidates, points, running)
+            return self._searched(encoding, rng.permutation(choice)[0], search_space)
+        if candidates is None:
+            candidates = draw_candidates(encoding, points, values, past, rng)
+        candidates = _fresh(candidates, points, running)
+        belief = foresee(points, values, running, candidates, encoding.categorical, past)
+        gains = belief.improvement(float(values.max())) if len(values) else belief.mean
+        if len(values) and rng.random() < PROBED * (1 - (belief.correlation if past is not None else 0.0)):
+            gains = np.where(_least_tried(encoding, points, running, candidates), gains, -np.inf)
+        point = candidates[int(np.argmax(gains))]
         if past is not None:
             self.correlation = belief.correlation
             study._storage.set_trial_system_attr(trial._trial_id, CORRELATION, belief.correlation)
@@ -121,43 +135,43 @@ class WarmSampler(BaseSampler):
         return {name: value for name, value in encoding.parameters(point).items() if name in space}
 
 
-def propose(
-    encoding: Encoding,
+def foresee(
     points: Points,
     values: Vector,
     running: Points,
+    candidates: Points,
+    categorical: NDArray[np.bool_],
     past: Past | None,
-    rng: np.random.Generator,
-) -> tuple[Vector, Belief]:
-    """Choose the point from which most is expected.
+) -> Belief:
+    """Say what to expect of each candidate, those under way being taken for ended as expected.
 
     Args:
-        encoding: Of the space.
         points: Of the trials that ended, shape [n, D].
         values: What they reached, higher is better, shape [n].
         running: Points of trials under way, shape [k, D].
+        candidates: Shape [m, D].
+        categorical: Which columns hold choices, shape [D].
         past: What is known from before, if anything.
-        rng: For the candidates.
-
-    Returns:
-        The point, shape [D], and the belief it was chosen by.
     """
-    candidates = _candidates(encoding, points, values, running, past, rng)
     if len(running):
-        expected = believe(points, values, running, encoding.categorical, past=past)
+        expected = believe(points, values, running, categorical, past=past)
         points, values = np.concatenate([points, running]), np.concatenate([values, expected.mean])
-    belief = believe(points, _tamed(values, past), candidates, encoding.categorical, past=past)
-    gains = belief.improvement(float(values.max())) if len(values) else belief.mean
-    return candidates[int(np.argmax(gains))], belief
+    return believe(points, _tamed(values, past), candidates, categorical, past=past)
 
 
-def _candidates(
-    encoding: Encoding,
-    points: Points,
-    values: Vector,
-    running: Points,
-    past: Past | None,
-    rng: np.random.Generator,
+def _least_tried(encoding: Encoding, points: Points, running: Points, candidates: Points) -> NDArray[np.bool_]:
+    """Mark the candidates of that kind which has been tried least; the first choice that others hang on tells kinds."""
+    roots = {encoding.names.index(parent) for parent, _ in encoding.conditions.values() if parent in encoding.names}
+    if not roots:
+        return np.ones(len(candidates), bool)
+    kinds = candidates[:, min(roots)]
+    tried = np.concatenate([points, running])[:, min(roots)]
+    counts = {kind: int((tried == kind).sum()) for kind in np.unique(kinds)}
+    return np.asarray(kinds == min(counts, key=lambda kind: counts[kind]), bool)
+
+
+def draw_candidates(
+    encoding: Encoding, points: Points, values: Vector, past: Past | None, rng: np.random.Generator
 ) -> Points:
     """Draw points from the whole space, and near to the best of the past and of the new trials; none twice."""
     pieces, centres = [encoding.draw(DRAWN, rng)], []
@@ -171,10 +185,14 @@ def _candidates(
     if centres:
         near = np.concatenate(centres)
         pieces.append(_varied(encoding, near[rng.integers(len(near), size=VARIED)], rng))
-    found = _unique(np.concatenate(pieces))
+    return _unique(np.concatenate(pieces))
+
+
+def _fresh(candidates: Points, points: Points, running: Points) -> Points:
+    """Leave out what has been tried or is being tried, unless that is all there is."""
     known = {point.tobytes() for point in np.concatenate([points, running])}
-    fresh = np.array([point.tobytes() not in known for point in found])
-    return found[fresh] if fresh.any() else found
+    fresh = np.array([point.tobytes() not in known for point in candidates])
+    return candidates[fresh] if fresh.any() else candidates
 
 
 def _varied(encoding: Encoding, points: Points, rng: np.random.Generator) -> Points:

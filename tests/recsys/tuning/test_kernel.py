@@ -8,9 +8,10 @@ from recsys.tuning.kernel import Kernel, differences, fit, matern
 NUMBER, CHOICE = np.array([False]), np.array([True])
 
 
-def test_two_numbers_differ_by_their_distance_and_two_choices_by_one():
+def test_two_numbers_differ_by_a_chord_of_their_arc_and_two_choices_by_one():
     a, b = np.array([0.0, 1.0]), np.array([1.0, 0.5])
-    assert differences(a, b, categorical=False).tolist() == [[1.0, 0.25], [0.0, 0.25]]
+    half = 2 - 3**0.5  # of the arc: the chord of 30 degrees, squared
+    assert differences(a, b, categorical=False) == pytest.approx(np.array([[1.0, half], [0.0, half]]))
     assert differences(np.array([0.0, 2.0]), np.array([2.0]), categorical=True).tolist() == [[1.0], [0.0]]
 
 
@@ -25,8 +26,8 @@ def test_what_only_one_of_two_has_sets_them_apart_by_one_whatever_its_value():
 def test_the_correlation_is_that_of_the_matern_kernel():
     # (1 + sqrt(5) r + 5 r^2 / 3) exp(-sqrt(5) r) at r = 1
     assert matern(np.array([[1.0]]))[0, 0] == pytest.approx((1 + 5**0.5 + 5 / 3) * np.exp(-(5**0.5)))
-    points = np.array([[0.0], [0.5]])
-    assert Kernel(np.array([4.0]), NUMBER)(points, points)[0] == pytest.approx([1.0, matern(np.array([1.0]))[0]])
+    points = np.array([[0.0], [1.0]])
+    assert Kernel(np.array([4.0]), NUMBER)(points, points)[0] == pytest.approx([1.0, matern(np.array([4.0]))[0]])
 
 
 def test_the_correlation_of_many_parameters_adds_up_what_each_one_differs_by():
@@ -41,6 +42,15 @@ def test_the_correlation_of_many_parameters_adds_up_what_each_one_differs_by():
     each = zip(weights, a.T, b.T, categorical, strict=True)
     apart = sum(weight * differences(x, y, categorical=bool(is_choice)) for weight, x, y, is_choice in each)
     assert Kernel(weights, categorical)(a, b) == pytest.approx(matern(apart))
+
+
+def test_a_covariance_can_be_factored_whatever_does_not_exist():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        points = np.where(rng.random((80, 6)) < 0.4, np.nan, rng.random((80, 6)))
+        points[:, 5] = np.where(np.isnan(points[:, 5]), np.nan, np.rint(3 * points[:, 5]))
+        found = Kernel(np.exp(rng.normal(0, 2, 6)), np.array([False] * 5 + [True]))(points, points)
+        assert np.linalg.eigvalsh(found).min() > -1e-10
 
 
 def test_a_parameter_that_matters_gets_more_weight_than_one_that_does_not():
