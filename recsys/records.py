@@ -272,6 +272,8 @@ class TrialResult:
     seconds: float
     infeasible: tuple[str, ...] = ()  # the line's budgets that it would miss, each with its numbers
     reason: str = ""  # why it was pruned or failed
+    training: str = ""  # names what was trained, on which data and by which code; trials of one name end alike
+    reused: str = ""  # the earlier trial whose result this one was given, instead of being trained once more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +301,9 @@ class TrialEvidence:
     ndcg_at_10: float | None
     gain: float | None  # over the incumbent's configuration in the same stage, on the same data and seeds
     seconds: float
+    number: int = -1  # of the trial in its study; -1: of an older version, which did not keep it
+    training: str = ""  # as of the trial's result
+    reused: str = ""  # as of the trial's result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

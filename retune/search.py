@@ -104,7 +104,7 @@ def live(plan: Plan, *, quiet: bool) -> Iterator[OnTrial]:
 
 def _line(result: TrialResult) -> str:
     value = "-" if result.ndcg_at_10 is None else f"{result.ndcg_at_10:.4f}"
-    why = "; ".join(result.infeasible) or result.reason
+    why = "; ".join(result.infeasible) or result.reason or (result.reused and f"the result of {result.reused}")
     return (
         f"{result.stage} trial {result.number} {result.family} {result.state} NDCG@10 {value} "
         f"in {result.seconds:.1f} s{f': {why}' if why else ''}"

@@ -92,6 +92,17 @@ class Family:
         parent, value = self.conditions[name]
         return configuration.get(parent) == value and self.matters(parent, configuration)
 
+    def effective(self, configuration: Configuration) -> dict[str, Value]:
+        """Give what a configuration says that does anything, numbers of the type that the defaults have.
+
+        Configurations of which this is the same are the same, however they are written.
+        """
+        return {
+            name: float(value) if type(self.defaults.get(name)) is float else value
+            for name, value in configuration.items()
+            if self.matters(name, configuration)
+        }
+
     def build(self, configuration: Configuration, *, n_items: int) -> nn.Module:
         """Build the network of a whole configuration, with weights that mean nothing yet.
 

@@ -27,6 +27,7 @@ from recsys.tuning.budget import epochs
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import Costs
 from recsys.tuning.outcomes import SEEN_AT
+from recsys.tuning.reuse import Results, training_id
 from recsys.tuning.space import Space
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Bench:
     budgets: Budgets
     frozen: Frozen
     costs: Costs
+    results: Results  # of earlier trials, so that nothing is trained twice
     device: str
     left_s: Callable[[], float]  # seconds that the stage has left, by what is known at the moment
     prunes: bool  # whether trials are compared before they end
@@ -136,6 +138,17 @@ def _configuration(trial: optuna.Trial, space: Space) -> tuple[Family, Configura
 def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole: Configuration, ending: Ending) -> None:
     stage, seed = bench.stage, int(trial.user_attrs["seed"])
     configuration = {**whole, "epochs": epochs(whole, stage)}
+    ending.facts["training"] = name = training_id(
+        family,
+        configuration,
+        seed=seed,
+        share=stage.share,
+        dataset_id=bench.plan.dataset_id,
+        device=bench.device,
+    )
+    if known := bench.results.find(name):
+        ending.state, ending.value, ending.facts["reused"] = TrialState.COMPLETE, known.ndcg_at_10, known.source
+        return
     network = family.build(configuration, n_items=bench.frozen.train.n_items)
     ending.checkpoint = key = checkpoint_key(
         bench.plan.plan_id, family.name, configuration, seed=seed, share=stage.share

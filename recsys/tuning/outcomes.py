@@ -41,6 +41,8 @@ def result(trial: FrozenTrial) -> TrialResult:
         seconds=sum(facts.get("seconds", {}).values()),
         infeasible=tuple(facts.get("infeasible", ())),
         reason=facts.get("reason", ""),
+        training=facts.get("training", ""),
+        reused=facts.get("reused", ""),
     )
 
 

@@ -6,13 +6,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from recsys import parts
 from recsys.columns import ITEM
 from recsys.dataset import dataset
-from recsys.errors import NoFeedback, NotFound
+from recsys.errors import BadObject, NoFeedback, NotFound
 from recsys.models import FAMILIES
 from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, parse, to_json
 from recsys.settings import Line, Past, Stage
@@ -112,7 +112,18 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
 def everything(store: Store) -> list[Evidence]:
     """Read all evidence of a line, oldest first."""
     found = [parse(Evidence, entry.key, store.get(entry.key).body) for entry in store.list(FOLDER)]
-    return sorted(found, key=lambda evidence: (evidence.as_of, evidence.plan_id))
+    return sorted(found, key=_age)
+
+
+def readable(store: Store) -> list[Evidence]:
+    """Read what can be read of it, oldest first, for what may do without: a broken record is told, and passed over."""
+    found = []
+    for entry in store.list(FOLDER):
+        try:
+            found.append(parse(Evidence, entry.key, store.get(entry.key).body))
+        except BadObject as error:
+            log.warning("evidence is passed over: %s", error)
+    return sorted(found, key=_age)
 
 
 def doubt(found: Evidence, plan: Plan, now: Mapping[str, float]) -> float:
@@ -158,6 +169,9 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             ndcg_at_10=trial.ndcg_at_10,
             gain=trial.ndcg_at_10 - beside if known else None,  # type: ignore[operator]
             seconds=trial.seconds,
+            number=trial.number,
+            training=trial.training,
+            reused=trial.reused,
         )
 
 
@@ -225,6 +239,10 @@ def _trial(parameters: Mapping[str, Any], findings: Sequence[TrialEvidence]) -> 
         state=state,
         seconds=sum(finding.seconds for finding in findings),
     )
+
+
+def _age(evidence: Evidence) -> tuple[datetime, str]:
+    return evidence.as_of, evidence.plan_id
 
 
 def _value(finding: TrialEvidence) -> float | None:

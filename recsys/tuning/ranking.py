@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from recsys.models import FAMILIES
 from recsys.records import Configuration, TrialResult
 
 
@@ -37,12 +38,15 @@ def rank(results: Iterable[TrialResult], stage: str) -> list[Standing]:
 
 
 def identity(family: str, configuration: Configuration) -> str:
-    """Name a configuration, whatever the order of its keys.
+    """Name a configuration, whatever the order of its keys and the values of what does nothing beside the others.
 
     >>> identity("markov", {"steps": 2, "decay": 0.5})
     '["markov", {"decay": 0.5, "steps": 2}]'
+    >>> identity("sasrec", {"softmax": "full", "negatives": 64})
+    '["sasrec", {"softmax": "full"}]'
     """
-    return json.dumps([family, dict(configuration)], sort_keys=True)
+    effective = FAMILIES[family].effective(configuration) if family in FAMILIES else dict(configuration)
+    return json.dumps([family, effective], sort_keys=True)
 
 
 def _shared_seeds(tried: Iterable[list[TrialResult]]) -> set[int]:

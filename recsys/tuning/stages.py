@@ -206,6 +206,7 @@ def _tell_ledger(store: Store, closed: Study) -> None:
         "as_of": plan.as_of.isoformat(),
         "trials": dict(Counter(trial.state for trial in closed.trials)),
         "infeasible": sum(bool(trial.infeasible) for trial in closed.trials),
+        "duplicates": sum(bool(trial.reused) for trial in closed.trials),
         "incumbent_misses": list(closed.incumbent_misses),
         "seconds": closed.seconds,
         "budget_s": plan.budget_s,

@@ -23,8 +23,9 @@ from recsys.tuning.constraints import Costs
 from recsys.tuning.decision import key
 from recsys.tuning.objective import Bench, run
 from recsys.tuning.outcomes import result
-from recsys.tuning.past import recall
+from recsys.tuning.past import readable, recall
 from recsys.tuning.promotion import STAGES, contenders, is_incumbent, promoted
+from recsys.tuning.reuse import Results
 from recsys.tuning.sampler import PRUNERS, tpe, warm
 from recsys.tuning.space import Space, search_space
 from recsys.tuning.stages import check_stage
@@ -94,6 +95,7 @@ def _ended_trials(
     searched = search_space(line)
     sampler = _sampler(line, store, plan, trials, owner, searched)
     left = partial(_left_s, line, plan, stage, trials)
+    results = Results(plan.plan_id, trials.all, readable(store))
     while True:
         fit = partial(_fits, rung, stage, trials, Forecast.of(_paid(trials.all())), left())
         trial = trials.claim(stage, owner, sampler=sampler, pruner=PRUNERS[stage], fits=fit)
@@ -107,6 +109,7 @@ def _ended_trials(
             budgets=line.budgets,
             frozen=frozen,
             costs=costs,
+            results=results,
             device="cuda" if torch.cuda.is_available() else "cpu",
             left_s=left,
             prunes=stage == "screen",
@@ -150,7 +153,7 @@ def _fits(rung: Stage, stage: str, trials: Trials, forecast: Forecast, left: flo
     facts = waiting.user_attrs
     if "configuration" in facts:
         return fits(forecast.trial(facts["family"], facts["configuration"], rung), left)
-    seconds = [found.seconds for found in trials.results() if found.stage == stage]
+    seconds = [found.seconds for found in trials.results() if found.stage == stage and not found.reused]
     return fits(median(seconds) if seconds else None, left)
 
 
