@@ -270,10 +270,20 @@ class TrialResult:
     seed: int
     ndcg_at_10: float | None
     seconds: float
-    infeasible: tuple[str, ...] = ()  # the line's budgets that it would miss, each with its numbers
+    infeasible: tuple[str, ...] = ()  # the line's budgets that it would miss, or what is unsound, with the numbers
     reason: str = ""  # why it was pruned or failed
     training: str = ""  # names what was trained, on which data and by which code; trials of one name end alike
     reused: str = ""  # the earlier trial whose result this one was given, instead of being trained once more
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether it was not trained, because serving it would cost too much."""
+        return bool(self.infeasible) and not self.training
+
+    @property
+    def unsound(self) -> bool:
+        """Whether it was trained, and what it learned is unsound."""
+        return bool(self.infeasible and self.training)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

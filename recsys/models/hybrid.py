@@ -55,6 +55,11 @@ class Hybrid(nn.Module):
         )
         self.markov = Markov(n_items=n_items, steps=steps, decay=decay, smoothing=smoothing, neighbours=neighbours)
 
+    @property
+    def learner(self) -> SASRec:
+        """The part that learns by steps."""
+        return self.attention
+
     def prepare(self, train: Sequences, seed: int) -> None:
         """Draw the weights of the attention and count the transitions."""
         self.attention.prepare(train, seed)

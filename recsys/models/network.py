@@ -26,7 +26,10 @@ TRAINING = frozenset({"epochs", "lr", "batch_size", "weight_decay"})
 
 @runtime_checkable
 class Network(Protocol):
-    """A module that learns from sequences and scores every item; ids are 1..N and 0 is padding or unknown."""
+    """A module that learns from sequences and scores every item; ids are 1..N and 0 is padding or unknown.
+
+    One of which only a part learns by steps gives that part, itself a `Network`, as its `learner`.
+    """
 
     history_length: int
     n_items: int

@@ -22,10 +22,11 @@ from recsys.models import FAMILIES, Family, TorchScorer
 from recsys.records import Configuration, Plan
 from recsys.settings import Budgets, Stage
 from recsys.store import Store
-from recsys.training import Training, train
+from recsys.training import Training, portion, train
 from recsys.tuning.budget import epochs
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import Costs
+from recsys.tuning.detectors import examine
 from recsys.tuning.outcomes import SEEN_AT
 from recsys.tuning.reuse import Results, training_id
 from recsys.tuning.space import Space
@@ -176,6 +177,10 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
         ending.facts["units"] = stage.share * max(1, done)
     ending.facts |= {"epochs_done": training.epochs, "resumed_after": training.resumed_after}
     _judge(bench, network, training, watch, ending)
+    if ending.state is TrialState.COMPLETE:
+        with ending.timing("detectors"):
+            fresh = family.build(configuration, n_items=bench.frozen.train.n_items)
+            _examine(trial, bench, network, training, fresh, ending)
 
 
 def _judge(bench: Bench, network: nn.Module, training: Training, watch: "_Watch", ending: Ending) -> None:
@@ -188,6 +193,22 @@ def _judge(bench: Bench, network: nn.Module, training: Training, watch: "_Watch"
         return
     ending.state = TrialState.PRUNED
     ending.facts["reason"] = f"stopped after {training.epochs} of {watch.n_epochs} epochs: {watch.stopped_because}"
+
+
+def _examine(
+    trial: optuna.Trial, bench: Bench, network: nn.Module, training: Training, fresh: nn.Module, ending: Ending
+) -> None:
+    """Mark a trial whose network is unsound: what it reached means nothing."""
+    seed = int(trial.user_attrs["seed"])
+    learned = portion(bench.frozen.train, bench.stage.share, seed=seed)
+    if training.losses:
+        fresh.prepare(learned, seed)  # type: ignore[operator]
+    signs = examine(network, learned, bench.frozen.windows[0], losses=training.losses, fresh=fresh)
+    for sign in signs:
+        trial.set_constraint(sign.name, sign.excess)
+    if unsound := tuple(sign.said for sign in signs if sign.excess > 0):
+        ending.state, ending.facts["infeasible"] = TrialState.PRUNED, unsound
+        ending.facts["reason"] = "what it reached is not counted, because what it learned is unsound"
 
 
 def measure(frozen: Frozen, network: nn.Module) -> list[float]:

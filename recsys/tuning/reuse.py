@@ -24,6 +24,7 @@ CODE = (
     "parts.py",
     "sequences.py",
     "training.py",
+    "tuning/detectors.py",
     "tuning/objective.py",
 )
 """What decides what a training comes to, below the package."""

@@ -159,7 +159,7 @@ def _searched(line: Line, plan: Plan, studies: str) -> Study:
 
 def _incumbent_misses(plan: Plan, results: Sequence[TrialResult]) -> tuple[str, ...]:
     own = identity(plan.family, plan.configuration)
-    missed = (r.infeasible for r in results if r.infeasible and identity(r.family, r.configuration) == own)
+    missed = (r.infeasible for r in results if r.over_budget and identity(r.family, r.configuration) == own)
     return next(missed, ())
 
 
@@ -206,6 +206,7 @@ def _tell_ledger(store: Store, closed: Study) -> None:
         "as_of": plan.as_of.isoformat(),
         "trials": dict(Counter(trial.state for trial in closed.trials)),
         "infeasible": sum(bool(trial.infeasible) for trial in closed.trials),
+        "unsound": sum(trial.unsound for trial in closed.trials),
         "duplicates": sum(bool(trial.reused) for trial in closed.trials),
         "incumbent_misses": list(closed.incumbent_misses),
         "seconds": closed.seconds,

@@ -146,7 +146,7 @@ class Story:
 
 
 def fate(trial: TrialResult) -> str:
-    """Say how a trial ended: over budget before anything else, since that alone keeps it from being chosen."""
-    return (
-        "over budget" if trial.infeasible else {"complete": "finished", "fail": "failed"}.get(trial.state, trial.state)
-    )
+    """Say how a trial ended: over budget or unsound before anything else, since that keeps it from being chosen."""
+    if trial.infeasible:
+        return "unsound" if trial.unsound else "over budget"
+    return {"complete": "finished", "fail": "failed"}.get(trial.state, trial.state)

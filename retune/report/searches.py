@@ -20,10 +20,11 @@ INCUMBENT = Mark(label="incumbent's configuration", marker="*", colour="confirm"
 CHOSEN = Mark(label="chosen", colour="accent", filled=None, size=12)
 PRUNED = Mark(label="pruned", marker="v", colour="muted", filled=False, size=5)
 OVER_BUDGET = Mark(label="over budget", marker="s", colour="bad", filled=False, size=5)
+UNSOUND = Mark(label="unsound", marker="D", colour="bad", filled=False, size=5)
 FAILED = Mark(label="failed", marker="X", colour="bad")
 MEANINGS = (
     *(replace(FINISHED, label=stage, colour=stage) for stage in STAGES),
-    *(INCUMBENT, CHOSEN, PRUNED, OVER_BUDGET, FAILED),
+    *(INCUMBENT, CHOSEN, PRUNED, OVER_BUDGET, UNSOUND, FAILED),
 )
 
 
@@ -76,6 +77,8 @@ def _mark(trial: TrialResult, plan: Plan) -> Mark:
     match fate(trial):
         case "over budget":
             return OVER_BUDGET
+        case "unsound":
+            return UNSOUND
         case "failed":
             return FAILED
         case "pruned":

@@ -436,3 +436,28 @@ def test_a_stage_that_does_not_exist_is_refused(shop, retune):
         work(shop, plan, "polish")
     with pytest.raises(ValueError, match="stage must be one of"):
         tuning.jobs(shop.line, shop.store, plan, "polish", shop.studies)
+
+
+def test_what_is_unsound_is_not_counted_and_says_why(shop, retune):
+    plan = retune(incumbent="two_tower")
+    tuning.open_study(shop.line, shop.store, plan, shop.studies)
+    stifled = {**TOWER, "dropout": 0.95, "weight_decay": 10.0}
+    Trials.load(plan, shop.studies).enter(
+        "screen",
+        [Entry(name=f"{n}", seed=7, family="two_tower", configuration=c) for n, c in enumerate((TOWER, stifled))],
+    )
+    line = shop.line.model_copy(
+        update={"search": shop.line.search.model_copy(update={"screen": shop.line.search.confirm})}
+    )
+    sound, unsound = work(shop, plan, line=line)
+    assert (sound.state, sound.infeasible, sound.unsound) == ("complete", (), False)
+    assert (unsound.state, unsound.unsound, unsound.over_budget) == ("pruned", True, False)
+    assert [said for said in unsound.infeasible if said.startswith("over-regularised: NDCG@10 is ")]
+    assert unsound.reason == "what it reached is not counted, because what it learned is unsound"
+    trial = Trials.load(plan, shop.studies).all()[1]
+    assert trial.constraints["over_regularised"] > 0
+    assert trial.constraints["told_the_target"] <= 0
+    study = tuning.close(shop.line, shop.store, plan, shop.studies)
+    assert study.incumbent_misses == ()
+    [entry] = ledger.read(shop.store, what="searched")
+    assert (entry.evidence["unsound"], entry.evidence["infeasible"]) == (1, 1)
