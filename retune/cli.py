@@ -320,6 +320,25 @@ def lines(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def knobs(line: LineName = None, *, as_json: AsJson = False) -> None:
+    """List what a line's search may turn: each knob with its tier, the range that it has today, owner and meaning."""
+    from recsys.settings import read_line
+    from retune.lines import file_named, file_of
+    from retune.ranges import look, rows
+
+    name = line or _only_line()
+    described = read_line(file_of(name))
+    with file_named(described):
+        found = look(described)
+    _show(
+        as_json,
+        {"line": name, "knobs": found},
+        f"{len(found)} knobs of {name}.",
+        _table(("family", "knob", "tier", "range", "default", "unit", "owner", "meaning"), rows(found)),
+    )
+
+
+@app.command()
 def up(
     *,
     port: Annotated[

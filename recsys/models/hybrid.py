@@ -1,10 +1,13 @@
 """Score items with self-attention and with counted transitions, and interpolate the two distributions."""
 
+from dataclasses import replace
+
 import torch
 from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 
 from recsys.models import markov, sasrec
+from recsys.models.knob import FIRST, FIXED, Knob
 from recsys.models.markov import Markov
 from recsys.models.network import Family
 from recsys.models.sasrec import SASRec
@@ -85,6 +88,16 @@ FAMILY = Family(
     space={
         **sasrec.FAMILY.space,
         "markov_weight": FloatDistribution(0.1, 0.9),
+    },
+    knobs={
+        **{name: replace(knob, tier=FIXED) for name, knob in markov.FAMILY.knobs.items()},
+        **sasrec.FAMILY.knobs,
+        "markov_weight": Knob(
+            meaning="How much the counted transitions count beside attention",
+            unit="share of the probability",
+            owner="modelling",
+            tier=FIRST,
+        ),
     },
     conditions=sasrec.FAMILY.conditions,
     shape_parameters=sasrec.FAMILY.shape_parameters | markov.FAMILY.shape_parameters,

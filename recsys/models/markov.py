@@ -7,6 +7,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from scipy import sparse
 from torch import Tensor, nn
 
+from recsys.models.knob import COUNTED, FIRST, LATER, Knob
 from recsys.models.network import Family
 from recsys.sequences import Sequences
 
@@ -130,6 +131,27 @@ FAMILY = Family(
         "decay": FloatDistribution(0.3, 1.0),
         "smoothing": FloatDistribution(1.0, 1000.0, log=True),
         "neighbours": IntDistribution(128, 1024, step=128),
+    },
+    knobs={
+        **COUNTED,
+        "steps": Knob(
+            meaning="How many of the newest items vote for what comes next", unit="items", owner="serving", tier=FIRST
+        ),
+        "decay": Knob(
+            meaning="What a transition over one more place counts, and an older item's vote",
+            unit="share of the nearer one",
+            owner="modelling",
+            tier=FIRST,
+        ),
+        "smoothing": Knob(
+            meaning="How much popularity is added to the counts of an item",
+            unit="transitions",
+            owner="modelling",
+            tier=FIRST,
+        ),
+        "neighbours": Knob(
+            meaning="Strongest successors that are kept of an item", unit="items", owner="serving", tier=LATER
+        ),
     },
     shape_parameters=frozenset({"steps", "neighbours"}),
 )

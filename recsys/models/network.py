@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from torch import Tensor, nn
 
+from recsys.models.knob import FIXED, Knob
 from recsys.sequences import Sequences
 
 Value = int | float | str | bool
@@ -70,6 +71,7 @@ class Family:
     network: Callable[..., nn.Module]
     defaults: Configuration
     space: Mapping[str, BaseDistribution]
+    knobs: Mapping[str, Knob]  # what each of the defaults means
     shape_parameters: frozenset[str] = field(default=frozenset())  # those that change the exported graph
     conditions: Mapping[str, tuple[str, Value]] = field(default_factory=dict)
     """What is searched only where a parameter before it has a value; elsewhere it means nothing and stays at its
@@ -79,6 +81,7 @@ class Family:
         for place, keys in (("space", set(self.space)), ("shape_parameters", self.shape_parameters)):
             if strangers := keys - set(self.defaults):
                 raise ValueError(f"{place} of {self.name} names {sorted(strangers)}, which its defaults do not have.")
+        self._check_knobs()
         order = list(self.space)
         for child, (parent, value) in self.conditions.items():
             if child not in order or parent not in order[: order.index(child)]:
@@ -87,6 +90,14 @@ class Family:
                 )
             if type(value) is not type(self.defaults[parent]):
                 raise ValueError(f"conditions of {self.name}: {parent} cannot be {value!r}.")
+
+    def _check_knobs(self) -> None:
+        if odd := set(self.knobs) ^ set(self.defaults):
+            raise ValueError(f"knobs of {self.name} must be those of its defaults, but differ in {sorted(odd)}.")
+        for name, knob in self.knobs.items():
+            if (name in self.space) == (knob.tier == FIXED):
+                rule = f"below {FIXED}, because it is searched," if name in self.space else f"{FIXED}, as it is not,"
+                raise ValueError(f"tier of {name} of {self.name} must be {rule} but is {knob.tier}.")
 
     def matters(self, name: str, configuration: Configuration) -> bool:
         """Whether a parameter does anything, given the others."""

@@ -5,6 +5,7 @@ import torch
 from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 
+from recsys.models.knob import COUNTED, FIRST, Knob
 from recsys.models.network import Family
 from recsys.sequences import Sequences
 
@@ -51,4 +52,10 @@ FAMILY = Family(
     network=Popularity,
     defaults={"epochs": 0, "half_life_days": 365.0},
     space={"half_life_days": FloatDistribution(7.0, 3650.0, log=True)},
+    knobs={
+        **COUNTED,
+        "half_life_days": Knob(
+            meaning="Age at which an interaction counts half", unit="days", owner="modelling", tier=FIRST
+        ),
+    },
 )

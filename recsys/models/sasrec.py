@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from torch import Tensor, nn
 
 from recsys.models.dropout import Dropout
+from recsys.models.knob import LATER, TRAINED, Knob
 from recsys.models.network import Family
 from recsys.models.softmax import log_popularity, negatives_of, softmax_loss
 from recsys.sequences import Sequences
@@ -164,6 +165,23 @@ FAMILY = Family(
         "dropout": FloatDistribution(0.0, 0.6),
         "softmax": CategoricalDistribution(["full", "sampled"]),
         "negatives": IntDistribution(64, 1024, log=True),
+    },
+    knobs={
+        **TRAINED,
+        "layers": Knob(
+            meaning="Blocks of attention, one after the other",
+            unit="blocks",
+            owner="serving",
+            tier=LATER,
+            capacity=True,
+        ),
+        "heads": Knob(
+            meaning="Ways of attending side by side, which divide dim",
+            unit="heads",
+            owner="serving",
+            tier=LATER,
+            capacity=True,
+        ),
     },
     conditions={"negatives": ("softmax", "sampled")},
     shape_parameters=frozenset({"dim", "layers", "heads", "history_length"}),

@@ -6,6 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from torch import Tensor, nn
 
 from recsys.models.dropout import Dropout
+from recsys.models.knob import LATER, TRAINED, Knob
 from recsys.models.network import Family
 from recsys.models.softmax import log_popularity, negatives_of, softmax_loss
 from recsys.sequences import Sequences
@@ -112,6 +113,16 @@ FAMILY = Family(
         "dropout": FloatDistribution(0.0, 0.6),
         "softmax": CategoricalDistribution(["full", "sampled"]),
         "negatives": IntDistribution(64, 1024, log=True),
+    },
+    knobs={
+        **TRAINED,
+        "hidden": Knob(
+            meaning="Width of the layer that turns a history into a user's vector",
+            unit="units",
+            owner="serving",
+            tier=LATER,
+            capacity=True,
+        ),
     },
     conditions={"negatives": ("softmax", "sampled")},
     shape_parameters=frozenset({"dim", "hidden", "history_length"}),

@@ -7,6 +7,7 @@ from recsys.records import Plan, TrialResult
 from recsys.settings import Line, Stage
 from recsys.tuning.ranking import Standing, identity, rank
 from recsys.tuning.space import Space, Value, search_space
+from recsys.tuning.tiers import Tiers
 from recsys.tuning.trials import Entry
 
 STAGES = ("screen", "refine", "confirm")
@@ -16,10 +17,20 @@ Each is over before the next begins, so the sampler of the first never sees valu
 """
 
 
-def entries(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> list[Entry]:
-    """List what `stage` tries, given what ended before it."""
+def entries(
+    line: Line, plan: Plan, stage: str, results: Sequence[TrialResult], *, tiers: Tiers | None = None
+) -> list[Entry]:
+    """List what `stage` tries.
+
+    Args:
+        line: Whose search.
+        plan: Says which configuration is the incumbent's.
+        stage: One of `STAGES`.
+        results: What ended before it.
+        tiers: What the trials of a cold search may not vary; None: the search is warm, and its sampler chooses all.
+    """
     if stage == "screen":
-        return _screened(line, plan, search_space(line))
+        return _screened(line, plan, search_space(line), tiers)
     rung: Stage = getattr(line.search, stage)
     return _promoted(plan, stage, rung, contenders(plan, results, before=stage), search_space(line))
 
@@ -56,7 +67,7 @@ def is_incumbent(plan: Plan, standing: Standing) -> bool:
     return identity(standing.family, standing.configuration) == identity(plan.family, plan.configuration)
 
 
-def _screened(line: Line, plan: Plan, searched: Space) -> list[Entry]:
+def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None) -> list[Entry]:
     """The incumbent, then each family's defaults, which are good in general, then what the sampler makes of them."""
     entries = [
         Entry(
@@ -69,16 +80,18 @@ def _screened(line: Line, plan: Plan, searched: Space) -> list[Entry]:
         )
     ]
     return entries + [
-        Entry(name=f"screen-{number}", seed=plan.seed, parameters=_start(line, plan, searched, number))
+        Entry(name=f"screen-{number}", seed=plan.seed, parameters=_start(line, plan, searched, number, tiers))
         for number in range(1, line.search.screen.trials)
     ]
 
 
-def _start(line: Line, plan: Plan, searched: Space, number: int) -> dict[str, Value]:
-    """Parameters that a screening trial starts from; none once every family has had its defaults tried."""
+def _start(line: Line, plan: Plan, searched: Space, number: int, tiers: Tiers | None) -> dict[str, Value]:
+    """Parameters that a screening trial is given: a family's defaults, or later what it may not vary."""
     own = identity(plan.family, plan.configuration)
     fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) != own]
-    return searched.start(fresh[number - 1]) if number <= len(fresh) else {}
+    if number <= len(fresh):
+        return searched.start(fresh[number - 1])
+    return tiers.held(number) if tiers else {}
 
 
 def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing], searched: Space) -> list[Entry]:

@@ -110,6 +110,23 @@ def allows(distribution: BaseDistribution, value: object) -> bool:
     return distribution.step is None or abs(steps - round(steps)) < 1e-9
 
 
+def span(distribution: BaseDistribution) -> str:
+    """Say for people what may be chosen.
+
+    >>> span(IntDistribution(128, 1024, step=128))
+    '128 to 1024 in steps of 128'
+    >>> span(FloatDistribution(3e-4, 3e-2, log=True))
+    '0.0003 to 0.03, log'
+    >>> span(CategoricalDistribution(["full", "sampled"]))
+    'full, sampled'
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    grid = f" in steps of {distribution.step}" if distribution.step not in (None, 1) else ""
+    return f"{distribution.low:g} to {distribution.high:g}{grid}{', log' if distribution.log else ''}"
+
+
 def _narrowed(family: str, limits: Mapping[str, Sequence[Any]]) -> Mapping[str, BaseDistribution]:
     if family not in FAMILIES:
         raise LineError(f"search.families: must be among {sorted(FAMILIES)}, but one is {family!r}.")

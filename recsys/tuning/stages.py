@@ -18,6 +18,7 @@ from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, Progress
 from recsys.tuning.promotion import STAGES, contenders, entries
 from recsys.tuning.ranking import identity
 from recsys.tuning.space import search_space
+from recsys.tuning.tiers import Tiers
 from recsys.tuning.trials import Trials
 from recsys.tuning.warm import COLD, CORRELATION
 
@@ -72,7 +73,8 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
     for earlier in STAGES[: STAGES.index(stage)]:
         trials.end_stage(earlier, because=f"the stage {stage} began")
     trials.take_back(stage, because=f"the stage {stage} began anew")
-    trials.enter(stage, entries(line, plan, stage, trials.results()))
+    tiers = _tiers(line, store, plan) if stage == "screen" else None
+    trials.enter(stage, entries(line, plan, stage, trials.results(), tiers=tiers))
     n_workers = min(line.search.workers, len(trials.of(stage, TrialState.WAITING)))
     log.info("stage %s of %s: %d workers", stage, plan.plan_id, n_workers)
     return [{"worker": number} for number in range(n_workers)]
@@ -134,6 +136,14 @@ def check_stage(stage: str) -> None:
     """
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {STAGES} but is {stage!r}.")
+
+
+def _tiers(line: Line, store: Store, plan: Plan) -> Tiers | None:
+    """Say what the trials of a cold search may not vary; one that starts from a past may vary everything."""
+    space = search_space(line)
+    if line.search.warm and past.recall(line, store, plan, space).studies:
+        return None
+    return Tiers.of(space, plan, [found for found in past.readable(store) if found.plan_id != plan.plan_id])
 
 
 def _closed(store: Store, plan: Plan) -> Study | None:

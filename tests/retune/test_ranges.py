@@ -1,0 +1,51 @@
+from pathlib import Path
+
+from recsys.models import FAMILIES
+
+
+def narrow(lines: Path) -> None:
+    """Let the line search two values of one knob and less of another's range."""
+    with (lines / "shop.toml").open("a") as file:
+        file.write("\n[search.space.two_tower]\ndim = [32, 64]\nlr = [0.001, 0.01]\n")
+
+
+def test_every_knob_of_the_searched_families_is_listed_the_first_tier_first(lines: Path, retune) -> None:
+    answer = retune("knobs", "--json").json
+    found = [(knob["family"], knob["knob"], knob["tier"]) for knob in answer["knobs"]]
+    assert answer["line"] == "shop"
+    assert [name for family, name, _ in found if family == "markov"] == [
+        "steps",
+        "decay",
+        "smoothing",
+        "neighbours",
+        "epochs",
+    ]
+    assert {name for family, name, _ in found if family == "two_tower"} == set(FAMILIES["two_tower"].defaults)
+    assert [tier for *_, tier in found] == [1, 1, 1, 2, 3, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3]
+    assert {family for family, *_ in found} == {"markov", "two_tower"}
+
+
+def test_the_range_is_the_one_that_the_line_has_today(lines: Path, retune) -> None:
+    narrow(lines)
+    found = {(knob["family"], knob["knob"]): knob for knob in retune("knobs", "shop", "--json").json["knobs"]}
+    assert found["two_tower", "dim"]["range"] == "32, 64"
+    assert found["two_tower", "lr"]["range"] == "0.001 to 0.01, log"
+    assert found["two_tower", "batch_size"]["range"] == "not searched"
+    assert found["markov", "steps"]["range"] == "1 to 16"
+
+
+def test_people_are_told_what_each_knob_means(lines: Path, retune, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    answer = retune("knobs")
+    assert answer.code == 0
+    assert "15 knobs of shop." in answer.out
+    assert "smoothing" in answer.out
+    assert "modelling" in answer.out
+
+
+def test_a_line_that_cannot_be_searched_is_named(lines: Path, retune) -> None:
+    file = lines / "shop.toml"
+    file.write_text(file.read_text() + "\n[search.space.markov]\nstepps = [1, 2]\n")
+    answer = retune("knobs")
+    assert answer.code == 2
+    assert f"{file}: search.space.markov.stepps: no such parameter" in answer.err
