@@ -68,8 +68,8 @@ def train(
         checkpoint: Folder that keeps the state after each epoch, and from which an interrupted training goes on.
         on_checkpoint: Called each time that the folder holds a new state.
         on_epoch: Called with the number of finished epochs and the network in evaluation mode, before that epoch's
-            state is kept; True ends the training. After an interruption it is called again for an epoch whose state
-            had not been kept.
+            state is kept; True ends the training, and the state is not kept. After an interruption it is called again
+            for an epoch whose state had not been kept, so that what was to end does.
         deadline: Instant of `time.monotonic()` after which no epoch begins.
 
     Raises:
@@ -97,14 +97,13 @@ def train(
             losses.append(_epoch(network, optimiser, known, configuration, epoch=epoch, seed=seed, device=device))
             if on_epoch is not None and on_epoch(epoch, network):
                 stopped = "asked"
+                break
             if checkpoint:
                 save_checkpoint(
                     checkpoint, network, optimiser, Progress(epoch=epoch, losses=tuple(losses), fingerprint=fingerprint)
                 )
                 if on_checkpoint is not None:
                     on_checkpoint()
-            if stopped == "asked":
-                break
     network.eval()
     return Training(
         epochs=len(losses),
@@ -154,6 +153,7 @@ def _epoch(
     n_steps = len(batches) * int(configuration["epochs"])
     total = torch.zeros((), device=device)
     network.train()
+    logger.debug("Epoch %d of %s begins.", epoch, configuration["epochs"])
     with torch.random.fork_rng(devices=[device] if device != "cpu" else []):
         torch.manual_seed(int(rng.integers(2**63)))
         for number, batch in enumerate(batches):

@@ -24,7 +24,7 @@ class Paid:
 
     family: str
     units: float  # share of the users times epochs done, what training grows with
-    training_s: float
+    training_s: float  # with the carrying of each epoch's checkpoint
     evaluation_s: float
 
 

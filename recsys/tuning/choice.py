@@ -146,9 +146,9 @@ def _what_became_of(trials: tuple[TrialResult, ...]) -> str:
 def _train(store: Store, plan: Plan, choice: Choice, frozen: Frozen) -> tuple[str, str]:
     """Train on all that lies before the holdout and keep the weights; give their key and SHA-256."""
     network: nn.Module = FAMILIES[choice.family].build(choice.configuration, n_items=frozen.before_holdout.n_items)
-    at = checkpoint_key(plan.plan_id, choice.family, choice.configuration, seed=plan.seed, share=1.0)
+    at = checkpoint_key(plan.plan_id, "refit", choice.family, choice.configuration, seed=plan.seed, share=1.0)
     with tempfile.TemporaryDirectory() as folder:
-        carried = CarriedCheckpoint(store, f"{at}-refit", Path(folder) / "checkpoint")
+        carried = CarriedCheckpoint(store, at, Path(folder) / "checkpoint")
         carried.fetch()
         train(
             network,

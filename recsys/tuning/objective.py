@@ -152,7 +152,7 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
         return
     network = family.build(configuration, n_items=bench.frozen.train.n_items)
     ending.checkpoint = key = checkpoint_key(
-        bench.plan.plan_id, family.name, configuration, seed=seed, share=stage.share
+        bench.plan.plan_id, trial.user_attrs["entry"], family.name, configuration, seed=seed, share=stage.share
     )
     with tempfile.TemporaryDirectory() as folder:
         carried = CarriedCheckpoint(bench.store, key, Path(folder))
@@ -225,6 +225,8 @@ class _Watch:
         self.stopped_because = ""
         self._silent_until = time.monotonic() + SIGN_S
         self._may_stop = bench.prunes and not trial.user_attrs["incumbent"]  # the others are compared with that one
+        # Of a trial that is taken up again, these are there already; the last of them may come a second time.
+        self._reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
     def __call__(self, epoch: int, network: nn.Module) -> bool:
         if epoch < self.n_epochs:
@@ -252,5 +254,6 @@ class _Watch:
         with self._ending.timing("evaluation"):
             windows = measure(self._bench.frozen, network)
         self._ending.value = sum(windows) / len(windows)
-        self._trial.report(self._ending.value, quarter)
+        if quarter not in self._reported:
+            self._trial.report(self._ending.value, quarter)
         return self._may_stop and self._trial.should_prune()

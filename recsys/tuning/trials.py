@@ -139,6 +139,7 @@ class Trials:
         waiting = self.of(stage, TrialState.WAITING)
         for frozen in sorted(waiting, key=lambda trial: (RESUMES not in trial.user_attrs, trial.number)):
             if fits(frozen) and self._take(frozen, owner):
+                log.info("%s trial %d of %s is begun by %s", stage, frozen.number, self._study.study_name, owner)
                 self._study.sampler, self._study.pruner = sampler(), pruner
                 return optuna.Trial(self._study, frozen._trial_id)
         return None
@@ -214,10 +215,20 @@ class Trials:
         kept = ("stage", "entry", "seed", "incumbent", "family", "configuration")
         facts = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
         fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        self._enqueue(fixed, {**facts, RESUMES: trial.number})
+        self._enqueue(fixed, {**facts, RESUMES: trial.number}, trial.intermediate_values)
 
-    def _enqueue(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        self._study.enqueue_trial(dict(parameters), user_attrs=dict(facts))
+    def _enqueue(
+        self, parameters: Mapping[str, Any], facts: Mapping[str, Any], reported: Mapping[int, float] | None = None
+    ) -> None:
+        """Do what `enqueue_trial` does, which cannot hand on what an earlier owner has reported to the pruner."""
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.WAITING,
+                system_attrs={"fixed_params": dict(parameters)},
+                user_attrs=dict(facts),
+                intermediate_values=dict(reported or {}),
+            )
+        )
 
     def _fail(self, frozen: FrozenTrial, facts: Mapping[str, Any]) -> None:
         try:

@@ -164,7 +164,7 @@ def _paid(ended: list[FrozenTrial]) -> Iterator[Paid]:
             yield Paid(
                 family=facts["family"],
                 units=facts["units"],
-                training_s=facts["seconds"].get("training", 0.0),
+                training_s=facts["seconds"].get("training", 0.0) + facts["seconds"].get("checkpoints", 0.0),
                 evaluation_s=facts["seconds"].get("evaluation", 0.0),
             )
 

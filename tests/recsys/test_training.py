@@ -168,7 +168,7 @@ def test_state_of_the_callers_random_numbers_is_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_on_epoch_ends_the_training_and_leaves_a_checkpoint_of_it(tmp_path):
+def test_on_epoch_ends_the_training_and_is_asked_again_if_nobody_came_to_know(tmp_path):
     seen = []
 
     def prune(epoch, network):
@@ -179,7 +179,9 @@ def test_on_epoch_ends_the_training_and_leaves_a_checkpoint_of_it(tmp_path):
     assert seen == [(1, False), (2, False)]
     assert (training.stopped, training.epochs) == ("asked", 2)
     assert not network.training
-    assert (tmp_path / FILE).exists()
+    _, again = run(checkpoint=tmp_path, on_epoch=prune)
+    assert seen == [(1, False), (2, False), (2, False)]
+    assert (again.stopped, again.epochs, again.resumed_after) == ("asked", 2, 1)
 
 
 def test_no_epoch_begins_after_the_deadline():

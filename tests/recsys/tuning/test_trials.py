@@ -90,6 +90,7 @@ def test_a_later_attempt_ends_what_an_earlier_one_left_and_takes_it_up_first(pla
     trials.enter("screen", entries(3))
     left, of_another = claim(trials, FIRST), claim(trials, OTHER)
     left.suggest_float("lr", 0.0, 1.0)
+    left.report(0.25, 1)
 
     later = Trials.load(plan, studies)
     assert later.supersede("screen", SECOND) == 1
@@ -102,6 +103,7 @@ def test_a_later_attempt_ends_what_an_earlier_one_left_and_takes_it_up_first(pla
     assert again.user_attrs["resumes"] == left.number
     assert again.user_attrs["configuration"] == {"x": 0}
     assert again.suggest_float("lr", 0.0, 1.0) == left.params["lr"]  # what had been drawn is not drawn anew
+    assert later.all()[again.number].intermediate_values == {1: 0.25}  # what the pruner knew of it, it knows still
     trials.end(of_another, TrialState.COMPLETE, 0.5, {})
 
 
