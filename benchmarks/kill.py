@@ -98,7 +98,8 @@ def _until_killed(
         found = Hunt(at, _plan(at, verdict, nonce), kills=kills, rng=rng).run()
         kills -= len(found.kills)
         said = f"search {nonce}: {len(found.kills)} kills, {len(found.trials)} trials, {found.epochs} epochs"
-        print(f"{said}, {time.monotonic() - began:.0f} s", flush=True)
+        harm = f"{found.stuck} stuck, {found.lost} lost, {max(found.repeated, default=0)} repeated at most"
+        print(f"{said}, {harm}, {time.monotonic() - began:.0f} s", flush=True)
         yield found
 
 
