@@ -63,7 +63,7 @@ def reason(key, body):
     [
         ("landing/a.jsonl", lines(EVENT)),
         ("landing/a.jsonl", lines(EVENT).replace(b"}", b"}\r\n\r\n")),
-        ("landing/a.jsonl.gz", gzip.compress(lines(EVENT))),
+        ("landing/a.jsonl.gz", gzip.compress(lines(EVENT), mtime=0)),
         ("landing/a.parquet", parquet(table().slice(0, 1))),
     ],
 )
@@ -115,7 +115,7 @@ def test_parquet_keeps_texts_in_dictionaries_moments_of_other_zones_and_no_nans(
     assert second == ROW | {"event_id": "e2", "item_id": "i2", "user_id": None, "rating": None}
 
 
-PACKED = gzip.compress(lines(*[EVENT | {"event_id": str(n)} for n in range(1000)]))
+PACKED = gzip.compress(lines(*[EVENT | {"event_id": str(n)} for n in range(1000)]), mtime=0)
 DEEP = b'{"event_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
@@ -126,12 +126,12 @@ DEEP = b'{"event_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         # size
         ("a.jsonl", b"", "it must hold events, but holds none"),
         ("a.jsonl", b"\n\n", "it must hold events, but holds none"),
-        ("a.jsonl.gz", gzip.compress(b""), "it must hold events, but holds none"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "it must hold events, but holds none"),
         ("a.parquet", parquet(table().slice(0, 0)), "it must hold events, but holds none"),
         ("a.jsonl", b" " * (1 << 20) + b"x", "it must not be larger than feedback.max_object_mib = 1"),
         (
             "a.jsonl.gz",
-            gzip.compress(b" " * (64 << 20)),
+            gzip.compress(b" " * (64 << 20), mtime=0),
             "what it unpacks to must not be larger than feedback.max_object_mib = 1",
         ),
         (
@@ -226,7 +226,7 @@ def test_the_number_of_a_broken_line_is_the_one_that_an_editor_shows():
 
 SOUND = {
     "a.jsonl": lines(EVENT, EVENT | {"event_id": "e2"}),
-    "a.jsonl.gz": gzip.compress(lines(EVENT)),
+    "a.jsonl.gz": gzip.compress(lines(EVENT), mtime=0),
     "a.parquet": parquet(table(genre=pa.array(["x", "y"]).dictionary_encode())),
 }
 

@@ -26,7 +26,7 @@ def site(request: pytest.FixtureRequest, lines: Path, monkeypatch: pytest.Monkey
 @pytest.mark.s3
 def test_a_line_is_kept_tuned_through_corruption_drift_and_rollback(site: stages.Site, retune) -> None:
     # Three weeks arrive, one object of them broken off.
-    whole = gzip.compress(synthetic.jsonl(synthetic.events(days=21)))
+    whole = gzip.compress(synthetic.jsonl(synthetic.events(days=21)), mtime=0)
     site.store.put("landing/a.jsonl.gz", whole)
     site.store.put("landing/b.jsonl.gz", whole[: len(whole) // 2])
     arrived = retune("feedback", "shop", "--as-of", as_of(21), "--json")
