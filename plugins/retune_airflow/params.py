@@ -14,7 +14,13 @@ def _optional(kind: str, title: str, description: str, **rules: Any) -> Param:  
     return Param(None, type=["null", kind], title=title, description=description, **rules)
 
 
-_REASON = _optional("string", "Reason", f"{_WHY} Runs that nobody starts need none.", maxLength=500)
+_REASON = _optional(
+    "string",
+    "Reason",
+    f"{_WHY} Always give one: a run by hand without it fails at once in its first task, and nothing has been done. "
+    "Only runs that nobody starts need none, which is why this form lets it be empty.",
+    maxLength=500,
+)
 
 FEEDBACK = {
     "reason": _REASON,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 from airflow.sdk import Asset, Context
@@ -27,9 +28,25 @@ def reason(context: Context) -> str | None:
     if not given and context["dag_run"].run_type not in _BY_ITSELF:
         raise AirflowFailException(
             "reason: must say why a run is started by hand, because the ledger keeps it, but is missing. "
-            'Start the run again with {"reason": "..."}.'
+            'Nothing has been done: start the run again with {"reason": "..."}.'
         )
     return given or None
+
+
+def check_parameters(context: Context) -> None:
+    """Refuse what the DAG knows nothing of, which Airflow hands on without a word.
+
+    Raises:
+        AirflowFailException: The run was given such a parameter; nothing has been done, and no retry would help.
+    """
+    known = sorted(context["dag"].params)
+    wrong = []
+    for name in sorted(set(context["dag_run"].conf or {}) - set(known)):
+        near = get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        wrong.append(f"{name}: no such parameter; it must be one of {known}.{hint}")
+    if wrong:
+        raise AirflowFailException(" ".join([*wrong, "Nothing has been done: start the run again without it."]))
 
 
 def nonce(context: Context) -> str:

@@ -38,9 +38,13 @@ GPU: dict[str, Any] = {"pool": "gpu", "queue": "gpu"}
 
 
 def _asked(context: Context, site: stages.Site) -> str | None:
-    """Give the reason for the run; of one by hand, the ledger keeps who asked, why, and for what, once for each run."""
+    """Give the reason for the run, and refuse it if it was asked for what there is not.
+
+    Of a run by hand, the ledger keeps who asked, why, and for what, once for each run.
+    """
     from recsys import ledger
 
+    runs.check_parameters(context)
     why = runs.reason(context)
     if why and (run := runs.nonce(context)):
         params = {name: given for name, given in context["params"].items() if name != "reason" and given is not None}

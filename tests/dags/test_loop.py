@@ -107,6 +107,17 @@ def test_a_run_by_hand_without_a_reason_does_nothing(without_reason, site):
     assert ledger.read(site.store) == []
 
 
+@pytest.mark.parametrize(
+    ("dag", "first"),
+    [("feedback", "pull"), ("drift", "judge"), ("retune", "decide"), ("promote", "package"), ("rollback", "rollback")],
+)
+def test_a_run_that_is_given_what_its_dag_does_not_know_fails_in_its_first_task(without_reason, run, site, dag, first):
+    before = len(ledger.read(site.store))
+    refused = run(f"{dag}_shop", reason=WHY, famly="sasrec")
+    assert (refused.state, refused.tasks[first], refused.events) == ("failed", "failed", {})
+    assert len(ledger.read(site.store)) == before
+
+
 def test_before_any_feedback_drift_and_retune_are_skipped(without_feedback, run):
     judged, retuned = run("drift_fresh", reason=WHY), run("retune_fresh", reason=WHY)
     for early in (judged, retuned):

@@ -74,3 +74,8 @@ def test_every_parameter_explains_itself():
         for param in declared.values():
             assert param.schema["title"]
             assert param.description
+
+
+@pytest.mark.parametrize("declared", [params.FEEDBACK, params.DRIFT, RETUNE, params.PROMOTE])
+def test_a_form_that_lets_the_reason_be_empty_says_what_then_happens(declared):
+    assert "fails at once in its first task, and nothing has been done" in declared["reason"].description

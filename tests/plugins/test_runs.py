@@ -82,6 +82,25 @@ def test_a_run_that_is_asked_for_no_moment_acts_for_now():
     assert timedelta(0) <= runs.as_of(context("scheduled", as_of=None)) - before < timedelta(minutes=1)
 
 
+def asked(*known, **conf):
+    return {"dag": SimpleNamespace(params=dict.fromkeys(known)), "dag_run": SimpleNamespace(conf=conf)}
+
+
+def test_what_the_dag_knows_may_be_asked_for():
+    runs.check_parameters(asked("family", "reason", reason="try", family="sasrec"))
+    runs.check_parameters(asked("family", "reason") | {"dag_run": SimpleNamespace(conf=None)})
+
+
+def test_a_parameter_that_there_is_not_is_refused_with_what_is_allowed_and_the_near_match():
+    with pytest.raises(AirflowFailException) as error:
+        runs.check_parameters(asked("family", "reason", reason="try", famly="sasrec", zzz=1))
+    assert str(error.value) == (
+        "famly: no such parameter; it must be one of ['family', 'reason']. Did you mean 'family'? "
+        "zzz: no such parameter; it must be one of ['family', 'reason']. "
+        "Nothing has been done: start the run again without it."
+    )
+
+
 def test_only_what_a_person_asks_for_is_told_apart_from_what_was_done_before():
     assert runs.nonce(context("manual", user="operator")) == "manual__1"
     assert runs.nonce(context("scheduled")) == runs.nonce(context("asset_triggered")) == ""
