@@ -50,15 +50,16 @@ def check_search(line: Line) -> None:
     Raises:
         LineError: It does; the message names the line's file.
     """
-    from recsys.tuning import search_space
+    from recsys.tuning import check_past, search_space
 
     with file_named(line):
         search_space(line)
+        check_past(line)
 
 
 @contextmanager
 def file_named(line: Line) -> Iterator[None]:
-    """Put the line's file before what the block finds wrong in it.
+    """Put the line's file before each thing that the block finds wrong in it.
 
     Raises:
         LineError: The block raised one.
@@ -66,4 +67,4 @@ def file_named(line: Line) -> Iterator[None]:
     try:
         yield
     except LineError as error:
-        raise LineError(f"{file_of(line.name)}: {error}") from error
+        raise LineError("\n".join(f"{file_of(line.name)}: {said}" for said in str(error).splitlines())) from error

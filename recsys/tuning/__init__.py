@@ -3,6 +3,7 @@
 from recsys.tuning.choice import candidate, choose
 from recsys.tuning.decision import decide, plan
 from recsys.tuning.outcomes import Progress
+from recsys.tuning.past import check_past
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.review import kept as kept_review
 from recsys.tuning.review import newest_search, review
@@ -16,6 +17,7 @@ __all__ = [
     "Attempt",
     "Progress",
     "candidate",
+    "check_past",
     "choose",
     "close",
     "decide",

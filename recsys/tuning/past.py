@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from recsys import parts
 from recsys.columns import ITEM
 from recsys.dataset import dataset
-from recsys.errors import BadObject, NoFeedback, NotFound
+from recsys.errors import BadObject, LineError, NoFeedback, NotFound
 from recsys.models import FAMILIES
 from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, parse, to_json
 from recsys.settings import Line, Past, Stage
@@ -36,6 +37,19 @@ class Recalled:
 
     studies: tuple[PastStudy, ...]
     carried: tuple[str, ...]  # one sentence a study or family: what was carried over as it was, changed, and left
+
+
+def check_past(line: Line) -> None:
+    """Refuse a `search.past` that names a family or parameters of today which there are not.
+
+    Names of then, of families as of parameters, may be any: what they were called is for the line's owner to know.
+
+    Raises:
+        LineError: It does; the message has key, rule, finding and near match of all that is wrong.
+    """
+    wrong = [said for then, past in line.search.past.items() for said in _wrong(f"search.past.{then}", then, past)]
+    if wrong:
+        raise LineError("\n".join(wrong))
 
 
 def keep(line: Line, store: Store, closed: Study) -> None:
@@ -144,6 +158,28 @@ def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     common = sum(math.sqrt(share * b.get(item, 0.0)) for item, share in a.items())
     left = math.sqrt(max(0.0, 1 - sum(a.values())) * max(0.0, 1 - sum(b.values())))  # what neither list names
     return math.sqrt(max(0.0, 1 - min(1.0, common + left)))
+
+
+def _wrong(key: str, then: str, past: Past) -> Iterable[str]:
+    """Say what is wrong with one family's table, a sentence each."""
+    today = past.family or then
+    if today not in FAMILIES:
+        at = f"{key}.family"
+        found = f"is {past.family!r}" if past.family else f"is missing, and no family of today is called {then!r}"
+        yield f"{at}: must be one of {sorted(FAMILIES)}, but {found}.{_near(today, FAMILIES)}"
+        return
+    known = FAMILIES[today].defaults
+    named = [(f"renamed.{before}", name) for before, name in past.renamed.items()]
+    named += [(f"scaled.{name}", name) for name in past.scaled] + [(f"implied.{name}", name) for name in past.implied]
+    for at, name in named:
+        if name not in known:
+            rule = f"must name a parameter that {today} has today, one of {sorted(known)}"
+            yield f"{key}.{at}: {rule}, but names {name!r}.{_near(name, known)}"
+
+
+def _near(found: str, known: Iterable[str]) -> str:
+    near = get_close_matches(found, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:

@@ -38,11 +38,12 @@ def open_study(line: Line, store: Store, plan: Plan, studies: str) -> None:
         studies: Path of a journal file, or URL of a database.
 
     Raises:
-        LineError: The line's space is not a part of its families'.
+        LineError: The line's space is not a part of its families', or its past names what they do not have today.
     """
     if plan.action is not Action.RETUNE or _closed(store, plan):
         return
     search_space(line)
+    past.check_past(line)
     Trials.create(plan, studies)
     log.info("study %s opened with a budget of %g s", plan.plan_id, plan.budget_s)
 

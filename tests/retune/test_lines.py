@@ -50,6 +50,55 @@ def test_every_search_that_cannot_be_is_named_with_its_file(lines, wrong_space, 
     assert second.startswith(f"{shoes}: search.space.markov.steps: must hold whole numbers within")
 
 
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        (
+            '[search.past.bigram]\nfamily = "markow"',
+            "search.past.bigram.family: must be one of ['hybrid', 'markov', 'popularity', 'sasrec', 'two_tower'], "
+            "but is 'markow'. Did you mean 'markov'?",
+        ),
+        (
+            "[search.past.markow.scaled]\ndecay = 2.0",
+            "search.past.markow.family: must be one of ['hybrid', 'markov', 'popularity', 'sasrec', 'two_tower'], "
+            "but is missing, and no family of today is called 'markow'. Did you mean 'markov'?",
+        ),
+        (
+            '[search.past.markov.renamed]\nlook_back = "stepps"',
+            "search.past.markov.renamed.look_back: must name a parameter that markov has today, one of "
+            "['decay', 'epochs', 'neighbours', 'smoothing', 'steps'], but names 'stepps'. Did you mean 'steps'?",
+        ),
+        (
+            "[search.past.markov.scaled]\nmomentum = 0.5",
+            "search.past.markov.scaled.momentum: must name a parameter that markov has today, one of "
+            "['decay', 'epochs', 'neighbours', 'smoothing', 'steps'], but names 'momentum'.",
+        ),
+        (
+            '[search.past.bigram]\nfamily = "markov"\nimplied = { decays = 0.5 }',
+            "search.past.bigram.implied.decays: must name a parameter that markov has today, one of "
+            "['decay', 'epochs', 'neighbours', 'smoothing', 'steps'], but names 'decays'. Did you mean 'decay'?",
+        ),
+    ],
+)
+def test_a_past_that_names_what_does_not_exist_today_is_named_with_its_file(lines, table, found):
+    books = spoil(lines, "books", "[search.screen]", f"{table}\n\n[search.screen]")
+    with pytest.raises(LineError) as error:
+        check_lines()
+    assert str(error.value) == f"{books}: {found}"
+
+
+def test_names_of_then_may_be_any_and_each_wrong_name_of_today_is_said(lines):
+    table = (
+        '[search.past.bigram]\nfamily = "markov"\nrenamed = { back = "steps" }\nscaled = { a = 2 }\nimplied = { b = 2 }'
+    )
+    books = spoil(lines, "books", "[search.screen]", f"{table}\n\n[search.screen]")
+    with pytest.raises(LineError) as error:
+        check_lines()
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{books}: search.past.bigram.scaled.a: ")
+    assert second.startswith(f"{books}: search.past.bigram.implied.b: ")
+
+
 def test_a_family_that_does_not_exist_is_named_with_its_file(wrong_family):
     with pytest.raises(LineError, match="Did you mean 'two_tower'") as error:
         check_lines()
