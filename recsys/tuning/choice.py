@@ -104,7 +104,9 @@ def candidate(store: Store, plan_id: str | None = None) -> Candidate:
 
 
 def _refit(plan: Plan) -> Choice:
-    return Choice(family=plan.family, configuration=plan.configuration, ndcg_at_10=None, because=plan.because)
+    values = ", ".join(f"{name} = {value!r}" for name, value in plan.configuration.items())
+    because = f"The plan is to refit {plan.family}{f' with {values}' if values else ''}, so nothing was searched."
+    return Choice(family=plan.family, configuration=plan.configuration, ndcg_at_10=None, because=because)
 
 
 def _best(plan: Plan, trials: tuple[TrialResult, ...], frozen: Frozen) -> Choice:

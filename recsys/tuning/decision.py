@@ -10,11 +10,13 @@ from functools import partial
 from recsys import ledger
 from recsys.bundles import find_bundle
 from recsys.dataset import dataset
+from recsys.dataset import load as load_dataset
 from recsys.errors import NotFound
 from recsys.models import FAMILIES
 from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
+from recsys.tuning.constraints import Costs
 from recsys.tuning.past import recall
 from recsys.tuning.space import search_space
 
@@ -40,6 +42,9 @@ def decide(
     Reasons are that the incumbent is of a family that the line does not search, as the popularity baseline is, and
     that the line has drifted. Else refit if the incumbent is older than `schedule.refit_after_days`; else nothing.
     The same verdict, line and arguments give the same plan, whatever has been searched since.
+
+    A refit is trained whatever serving it would cost, because it is what a person wants to see or what is in production
+    already; the gate judges it. Where its untrained graph misses a budget of the line, the plan says so beforehand.
 
     Args:
         line: Whose search, budgets and schedule.
@@ -72,10 +77,14 @@ def decide(
         taken, because = _by_itself(line, store, verdict, incumbent, search_id=name(Action.RETUNE))
     else:
         taken, because = action, ""
+    if reason:
+        because = f"{because} The run's reason: {reason}" if because else reason
+    misses: tuple[str, ...] = ()
     if taken is Action.REFIT:
         _refuse_untrainable(own_family, own_configuration)
-    if reason:
-        because = f"{because} {by}: {reason}".strip()
+        misses = _misses(line, store, verdict, own_family, own_configuration, prefix=key(name(taken), "costs"))
+    if misses:
+        because = f"{_sentence(because)} It is trained although serving it would miss a budget: {'; '.join(misses)}."
     made = Plan(
         plan_id=name(taken),
         action=taken,
@@ -91,7 +100,7 @@ def decide(
     )
     if taken is Action.RETUNE and line.search.warm:
         made = replace(made, past=recall(line, store, made, search_space(line)).carried)
-    return _keep(store, made)
+    return _keep(store, made, misses)
 
 
 def plan(store: Store, plan_id: str) -> Plan:
@@ -185,6 +194,25 @@ def _refuse_untrainable(family: str, configuration: Configuration) -> None:
     FAMILIES[family].sketch(configuration, n_items=1)  # whatever the catalogue: no rule is about its size
 
 
+def _misses(
+    line: Line, store: Store, verdict: DriftVerdict, family: str, configuration: Configuration, *, prefix: str
+) -> tuple[str, ...]:
+    """Say which budgets of the line the untrained graph misses, as a search says it of its trials."""
+    frozen = load_dataset(store, dataset(store, verdict.dataset_id))
+    costs = Costs(
+        store,
+        prefix=prefix,
+        n_items=frozen.before_holdout.n_items,
+        budgets=line.budgets,
+        cases=frozen.windows[-1],
+    )
+    return costs.of(FAMILIES[family], configuration).misses(line.budgets)
+
+
+def _sentence(said: str) -> str:
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
 def _identify(
     line: Line,
     verdict: DriftVerdict,
@@ -209,13 +237,13 @@ def _identify(
     return f"r{verdict.as_of:%Y%m%d}-{digest[:8]}"
 
 
-def _keep(store: Store, made: Plan) -> Plan:
+def _keep(store: Store, made: Plan, misses: tuple[str, ...]) -> Plan:
     """Write the plan down once; who decides the same again gets the plan that is there."""
     try:
         return plan(store, made.plan_id)
     except NotFound:
         pass
-    log.info("plan %s: %s. %s", made.plan_id, made.action, made.because)
+    log.log(logging.WARNING if misses else logging.INFO, "plan %s: %s. %s", made.plan_id, made.action, made.because)
     ledger.append(
         store,
         ledger.Entry(
@@ -230,6 +258,7 @@ def _keep(store: Store, made: Plan) -> Plan:
                 "family": made.family,
                 "configuration": dict(made.configuration),
                 "budget_s": made.budget_s,
+                **({"misses": list(misses)} if made.action is Action.REFIT else {}),
             },
             id=f"decided-{made.plan_id}",
         ),

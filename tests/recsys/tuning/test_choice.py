@@ -205,7 +205,10 @@ def test_a_refit_trains_the_plans_configuration_without_a_search(shop):
 
     made = tuning.choose(shop.line, shop.store, plan, shop.studies)
     assert (made.family, made.configuration, made.validation_ndcg_at_10) == ("markov", MARKOV, None)
-    assert why(shop) == "operator: to see"
+    assert why(shop) == (
+        "The plan is to refit markov with epochs = 0, steps = 2, decay = 0.77, smoothing = 57.0, neighbours = 8, "
+        "so nothing was searched."
+    )
 
 
 def test_a_plan_to_do_nothing_has_nothing_to_choose(shop):

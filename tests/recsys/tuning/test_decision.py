@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -85,7 +86,38 @@ def test_a_person_may_decide_otherwise_and_says_why(shop):
         budget_s=5,
     )
     assert (found.action, found.by, found.budget_s) == (Action.NOTHING, "operator", 5)
-    assert found.because == "operator: the shop closes on Monday"
+    assert found.because == "the shop closes on Monday"  # the name stands in `by`
+    [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "decided"]
+    assert (entry.who, entry.why) == ("operator", "the shop closes on Monday")
+
+
+def test_a_reason_without_an_action_stands_behind_what_the_loop_found(shop):
+    found = decide(shop.line, shop.store, shop.verdict(), by="operator", reason="is it time?")
+    assert found.because.endswith("(markov, two_tower). The run's reason: is it time?")
+    assert "operator" not in found.because
+
+
+@pytest.mark.parametrize("asked", [{"action": Action.REFIT, "reason": "to see"}, {}], ids=["person", "loop"])
+def test_a_refit_that_would_miss_a_budget_says_so_before_it_is_trained(shop, asked, caplog):
+    tight = shop.line.model_copy(update={"budgets": shop.line.budgets.model_copy(update={"size_mib": 0.001})})
+    verdict = replace(shop.verdict(drifted=False, incumbent="markov"), as_of=shop.verdict().as_of + days(40))
+    found = decide(tight, shop.store, verdict, by="operator", **asked)
+    assert found.action is Action.REFIT
+    miss = r"size of about \d+\.\d\d MiB is over the budget of 0\.001 MiB"
+    assert re.search(rf"\. It is trained although serving it would miss a budget: {miss}\.$", found.because)
+    [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "decided"]
+    assert entry.why == found.because
+    assert [bool(re.fullmatch(miss, said)) for said in entry.evidence["misses"]] == [True]
+    assert any(record.levelname == "WARNING" and found.because in record.message for record in caplog.records)
+
+
+def test_a_refit_that_meets_the_budgets_says_nothing_of_them(shop):
+    found = decide(
+        shop.line, shop.store, shop.verdict(incumbent="markov"), by="operator", reason="to see", action=Action.REFIT
+    )
+    assert found.because == "to see"
+    [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "decided"]
+    assert entry.evidence["misses"] == []
 
 
 def test_a_refit_by_hand_takes_what_is_given_and_fills_up_the_rest(shop):
