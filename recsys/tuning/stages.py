@@ -14,7 +14,8 @@ from recsys.settings import Line
 from recsys.store import Store
 from recsys.tuning import past
 from recsys.tuning.decision import key
-from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, Progress
+from recsys.tuning.ending import ending
+from recsys.tuning.outcomes import Progress
 from recsys.tuning.promotion import STAGES, contenders, entries
 from recsys.tuning.ranking import identity
 from recsys.tuning.space import search_space
@@ -163,7 +164,7 @@ def _searched(line: Line, plan: Plan, studies: str) -> Study:
         plan=plan,
         trials=tuple(results),
         seconds=trials.spent_s,
-        ended=" ".join(filter(None, [_ended(plan, trials, results), _past_said(trials)])),
+        ended=" ".join(filter(None, [ending(line, plan, trials, results), _past_said(trials)])),
         incumbent_misses=_incumbent_misses(plan, results),
     )
 
@@ -177,26 +178,6 @@ def _incumbent_misses(plan: Plan, results: Sequence[TrialResult]) -> tuple[str, 
 def _not_searched(plan: Plan) -> Study:
     ended = f"A plan for {plan.action} searches nothing."
     return Study(plan=plan, trials=(), seconds=0.0, ended=ended, incumbent_misses=())
-
-
-def _ended(plan: Plan, trials: Trials, results: Sequence[TrialResult]) -> str:
-    """Say in one sentence why the search ended, and how far it had come."""
-    begun, listed, lost = {}, {}, False
-    for stage in STAGES:
-        own = [trial for trial in trials.of(stage) if RESUMES not in trial.user_attrs]
-        listed[stage] = len(own)
-        begun[stage] = sum(NOT_BEGUN not in trial.user_attrs for trial in own)
-        lost = lost or any(LOST in trial.user_attrs for trial in trials.of(stage))
-    how_far = ", ".join(f"{begun[stage]} of {listed[stage]} in {stage}" for stage in STAGES if listed[stage])
-    after = f"{trials.spent_s:.1f} of {plan.budget_s:g} s"
-    if begun != listed:
-        why = " Workers were lost, which may be why." if lost else ""
-        return f"The budget ended the search after {after}: the trials begun are {how_far}.{why}"
-    for stage in STAGES:
-        if not listed[stage]:
-            why = "it was closed" if contenders(plan, results, before=stage) else "no trial could be promoted"
-            return f"The search ended before {stage} after {after}, because {why}: the trials begun are {how_far}."
-    return f"Every listed trial has ended after {after}: {how_far}."
 
 
 def _past_said(trials: Trials) -> str:
