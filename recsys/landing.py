@@ -10,6 +10,7 @@ import gzip
 import json
 import re
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
@@ -175,13 +176,28 @@ _A_KIND = {"VARCHAR": "a text", "BOOLEAN": "true or false", "ARRAY": "an array",
 def _first_bad_line(body: bytes) -> str | None:
     """Find what the engine stumbled over; its own line numbers are not those of the object."""
     for number, line in enumerate(body.splitlines(), start=1):
+        if line.startswith(BOM_UTF8):
+            return f"line {number} begins with a byte order mark"
         try:
-            json.loads(line or b"{}")
+            event = json.loads(line or b"{}")
         except json.JSONDecodeError as error:
             return f"line {number} is not: {error.msg} at character {error.pos + 1}"
         except (ValueError, RecursionError) as error:
             return f"line {number} is not: {_said(error)}"
+        if name := _broken_text(event):
+            return f"{name} in line {number} is no text of Unicode: it has one half of a surrogate pair"
     return None
+
+
+def _broken_text(event: object) -> str | None:
+    """Name the first column whose JSON has characters that no text may hold."""
+    for name, value in event.items() if isinstance(event, dict) else [("a value", event)]:
+        if _HALF_A_PAIR.search(json.dumps([name, value], ensure_ascii=False)):
+            return str(name).encode("ascii", "backslashreplace").decode()
+    return None
+
+
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 # --- Parquet
@@ -189,10 +205,13 @@ def _first_bad_line(body: bytes) -> str | None:
 
 def _read_parquet(body: bytes, feedback: Feedback) -> pa.Table:
     try:
-        footer = pq.read_metadata(pa.BufferReader(body))
-        names = footer.schema.to_arrow_schema().names
+        claimed = pq.read_metadata(pa.BufferReader(body)).schema.to_arrow_schema()
+        names = claimed.names
         _check_declared(names, feedback)
         _check_once(names)
+        for field in schema(feedback):
+            if field.name in names:
+                _check_type(claimed.field(field.name).type, field)
         # Texts stay in dictionaries until their full length is known: a few bytes may stand for gigabytes.
         file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=names)
         batches, size_bytes = [], 0
@@ -247,21 +266,65 @@ def _conform(table: pa.Table, feedback: Feedback) -> pa.Table:
             column = _cast(table[field.name], field)
         needed = field.name in KEYS or (field.name != RELEASE and not feedback.columns[field.name].nullable)
         if needed and column.null_count == len(table):
-            raise _Unreadable(f"{field.name} must be given, but is missing from every event")
+            nothing = "is missing from" if _is_missing(table, field.name) else "is NaN or missing in"
+            raise _Unreadable(f"{field.name} must be given, but {nothing} every event")
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema(feedback))
+
+
+def _is_missing(table: pa.Table, name: str) -> bool:
+    """Whether a column is not there or holds nothing at all, as opposed to NaN, which counts as nothing."""
+    return name not in table.column_names or table[name].null_count == len(table)
+
+
+def _check_type(found: pa.DataType, field: pa.Field) -> None:
+    in_words, tests, _ = _CASTS[field.type]
+    found = found.value_type if pa.types.is_dictionary(found) else found
+    if not any(test(found) for test in (pa.types.is_null, *tests)):
+        raise _Unreadable(f"{field.name} must be {in_words}, but is of type {found}")
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    in_words, tests, cast = _CASTS[field.type]
-    if not any(test(column.type) for test in (pa.types.is_null, *tests)):
-        raise _Unreadable(f"{field.name} must be {in_words}, but is of type {column.type}")
+    _check_type(column.type, field)
+    in_words, _, cast = _CASTS[field.type]
     try:
         return cast(column)
     except pa.ArrowInvalid as error:
-        raise _Unreadable(f"{field.name} must be {in_words}, but {_said(error)}") from error
+        value = _first_unfit(column, cast)
+        raise _Unreadable(
+            f"{field.name} must be {in_words}, but one is {_shown(value)}{_hint(value, field)}"
+        ) from error
+
+
+def _first_unfit(column: pa.ChunkedArray, cast: _Cast) -> object:
+    """Find the first value that `cast` refuses, given that it refuses the column, by halving."""
+    while len(column) > 1:
+        first = column.slice(0, len(column) // 2)
+        try:
+            cast(first)
+        except pa.ArrowInvalid:
+            column = first
+        else:
+            column = column.slice(len(first))
+    return column[0].as_py() if not pa.types.is_timestamp(column.type) else column[0].cast(pa.string()).as_py()
+
+
+def _shown(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= 100 else f"{said[:100]}…"
+
+
+def _hint(value: object, field: pa.Field) -> str:
+    """Say more of a value that many a program writes by mistake."""
+    if field.type == pa.int64():
+        return ", which is not whole, or needs more than 64 bits" if isinstance(value, float) else ""
+    if field.type != _TIME_TYPE:
+        return ""
+    if isinstance(value, str):
+        return ", which has no zone" if _NO_ZONE.match(value) else ""
+    return ", which lies outside the years 1 to 9999, as milliseconds taken for seconds do"
 
 
 def _to_number(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -275,7 +338,7 @@ def _to_integer(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _to_moment(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_integer(column.type):
-        column = pc.multiply_checked(column.cast(pa.int64()), 1_000_000)
+        column = pc.multiply_checked(column.cast(pa.int64()), 1_000_000)  # raises where 64 bits are too few
     elif pa.types.is_floating(column.type):
         column = pc.round(pc.multiply(_to_number(column), 1e6)).cast(pa.int64())
     elif pa.types.is_timestamp(column.type) and column.type.unit == "ns":
@@ -286,12 +349,14 @@ def _to_moment(column: pa.ChunkedArray) -> pa.ChunkedArray:
     moments = column.cast(_TIME_TYPE)
     first, last = pc.min_max(moments.cast(pa.int64())).values()
     if first.is_valid and not _YEAR_1 <= first.as_py() <= last.as_py() < _YEAR_10000:
-        raise pa.ArrowInvalid("some lie outside the years 1 to 9999, as milliseconds taken for seconds do")
+        raise pa.ArrowInvalid("some lie outside the years 1 to 9999")
     return moments
 
 
 # What the standard allows and Arrow does not read: small letters, and digits after the sixth of a fraction.
 _ISO_8601 = {r"^(\d{4}-\d\d-\d\d)t": r"\1T", "z$": "Z", r"(\.\d{6})\d+": r"\1"}
+
+_NO_ZONE = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?)?$")
 
 _YEAR_1, _YEAR_10000 = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds since 1970
 
@@ -320,5 +385,5 @@ _CASTS: Mapping[pa.DataType, tuple[str, tuple[Callable[[pa.DataType], bool], ...
 
 def _said(error: Exception) -> str:
     """Give the first sentence of a foreign error's message, without the names of our own files."""
-    message = re.sub(r' in file "[^"]*",?', "", str(error).partition("\n")[0])
+    message = re.sub(r' in file "[^"]*",?| in line \d+(?=:)', "", str(error).partition("\n")[0])
     return message.partition(". ")[0].rstrip(".")[:300] or type(error).__name__

@@ -146,7 +146,17 @@ DEEP = b'{"event_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         ("a.jsonl.gz", PACKED[:-8] + b"\0" * 8, "it must be gzip, but CRC check failed"),
         # JSON
         ("a.jsonl", lines(EVENT, EVENT)[:-1], "it must be JSON, one object a line, but line 2 is not: "),
-        ("a.jsonl", b"\xef\xbb\xbf" + lines(EVENT), "it must be JSON, one object a line, but Invalid Input Error"),
+        (
+            "a.jsonl",
+            b"\xef\xbb\xbf" + lines(EVENT),
+            "it must be JSON, one object a line, but line 1 begins with a byte order mark",
+        ),
+        (
+            "a.jsonl",
+            lines(EVENT) + b"\n" + lines(EVENT).replace(b"i1", b"\\ud800"),
+            "it must be JSON, one object a line, but item_id in line 2 is no text of Unicode: it has one half of a "
+            "surrogate pair",
+        ),
         ("a.jsonl", lines(EVENT).replace(b"u1", b"\xff"), "it must be JSON, one object a line, but line 1 is not"),
         ("a.jsonl", lines(EVENT) + b" " + lines(EVENT), "it must be JSON, one object a line, but line 1 is not"),
         ("a.jsonl", b"null", "every line must be a JSON object, but one is null"),
@@ -187,8 +197,8 @@ DEEP = b'{"event_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
             "no column may stand twice, but rating does",
         ),
         # types
-        ("a.jsonl", lines(EVENT | {"rating": "good"}), "rating must be a number, but Failed to parse string: 'good'"),
-        ("a.jsonl", lines(EVENT | {"age": 2.5}), "age must be an integer, but Float value 2.5"),
+        ("a.jsonl", lines(EVENT | {"rating": "good"}), "rating must be a number, but one is 'good'"),
+        ("a.jsonl", lines(EVENT | {"age": 2.5}), "age must be an integer, but one is 2.5, which is not whole"),
         ("a.jsonl", lines(EVENT | {"age": 1 << 63}), "every whole number must fit into 64 bits, but Conversion Error"),
         ("a.jsonl", lines(EVENT | {"user_id": 2.5}), "user_id must be a text, but is of type double"),
         (
@@ -199,12 +209,36 @@ DEEP = b'{"event_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         (
             "a.jsonl",
             lines(EVENT | {"timestamp": "1997-09-20T03:05:10"}),
-            "timestamp must be a moment with its zone, or seconds since 1970, but Failed to parse string",
+            "timestamp must be a moment with its zone, or seconds since 1970, but one is '1997-09-20T03:05:10', "
+            "which has no zone",
         ),
         (
             "a.jsonl",
             lines(EVENT | {"timestamp": 874724710_000}),
-            "timestamp must be a moment with its zone, or seconds since 1970, but some lie outside the years",
+            "timestamp must be a moment with its zone, or seconds since 1970, but one is 874724710000, which lies "
+            "outside the years 1 to 9999, as milliseconds taken for seconds do",
+        ),
+        (
+            "a.jsonl",
+            lines(EVENT, EVENT, EVENT | {"timestamp": 1e40}, EVENT).replace(b'"1997-09-20T03:05:10Z"', b"0"),
+            "timestamp must be a moment with its zone, or seconds since 1970, but one is 1e+40, which lies outside",
+        ),
+        (
+            "a.jsonl",
+            lines(EVENT, EVENT | {"timestamp": "0000-00-00T00:00:00Z"}),
+            "timestamp must be a moment with its zone, or seconds since 1970, but one is '0000-00-00T00:00:00Z'",
+        ),
+        ("a.jsonl", lines(EVENT | {"age": 1e40}), "age must be an integer, but one is 1e+40, which is not whole, or"),
+        ("a.jsonl", lines(EVENT | {"rating": float("nan")}), "rating must be given, but is NaN or missing in every"),
+        (
+            "a.parquet",
+            parquet(table(rating=[[1], [2]])),
+            "rating must be a number, but is of type list<element: int64>",
+        ),
+        (
+            "a.parquet",
+            parquet(table(timestamp=pa.array([1 << 62] * 2, pa.timestamp("ms", "UTC")))),
+            "timestamp must be a moment with its zone, or seconds since 1970, but one is ",
         ),
         (
             "a.parquet",
