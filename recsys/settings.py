@@ -331,6 +331,8 @@ def read_line(path: Path, families: Iterable[str] = ()) -> Line:
     except FileNotFoundError as error:
         beside = sorted(p.stem for p in path.parent.glob("*.toml"))
         raise LineError(f"{path}: there must be such a file, but the lines found beside it are {beside}.") from error
+    except OSError as error:
+        raise LineError(f"{path}: must be a file that can be read, but: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LineError(f"{path}: must be TOML, but {error}.") from error
     try:

@@ -1,6 +1,7 @@
 """Run any part of the loop by hand: the command `retune`.
 
-Exit codes: 0 done, 1 held by the gate, or refused by the contract or as unreadable, 2 error.
+Exit codes: 0 done, 1 held by the gate, or nothing taken because all of it was refused, 2 error, 130 a search was ended
+by Ctrl-C or SIGTERM.
 """
 
 import json
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,9 +23,10 @@ from recsys.records import Action, dump
 from retune import stages
 
 if TYPE_CHECKING:
+    from recsys.records import CheckedBatch, TableVersion
     from retune.edits import Edited
 
-DONE, HELD, ERROR = 0, 1, 2
+DONE, HELD, ERROR, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
     help="Keep a production recommender tuned.",
@@ -46,6 +48,24 @@ AsOf = Annotated[
 ]
 By = Annotated[str, typer.Option(help="Who acts; goes into the ledger.")]
 Reason = Annotated[str | None, typer.Option(help="Why; goes into the ledger.")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("retune"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Keep a production recommender tuned."""
 
 
 def main() -> None:
@@ -90,21 +110,20 @@ def feedback(
     try:
         dataset = stages.freeze(site, version)
     except NoFeedback as nothing:  # committed, but not yet enough to learn from
-        _show(as_json, {"outcome": "committed", "because": str(nothing), "version": dump(version)}, str(nothing))
+        told = {"outcome": "committed", "because": str(nothing), **_taken(checked, version)}
+        _show(as_json, told, f"{_taken_said(version)}. {nothing}")
         return
     incumbent = stages.baseline(site, dataset, by=_who(by))
     _show(
         as_json,
         {
             "outcome": "done",
-            "version": dump(version),
+            **_taken(checked, version),
             "dataset": dump(dataset),
-            "findings": [dump(finding) for finding in checked.findings],
             "incumbent": incumbent.release_id,
         },
-        f"{version.rows_added} events committed as version {version.version} ({len(version.refused)} refused), "
-        f"frozen as dataset {dataset.dataset_id}{', seen before' if dataset.cache_hit else ''}; "
-        f"the incumbent is {incumbent.release_id}.",
+        f"{_taken_said(version)}, frozen as dataset {dataset.dataset_id}"
+        f"{', seen before' if dataset.cache_hit else ''}; the incumbent is {incumbent.release_id}.",
     )
 
 
@@ -145,6 +164,10 @@ def search(
         float | None, typer.Option(min=1, help="Seconds the search may take; the line's own if left out.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="The dataset to search on; the newest if left out.")] = None,
+    plan_id: Annotated[
+        str | None,
+        typer.Option("--plan", help="Take up an open search again that nothing works on any more.", metavar="ID"),
+    ] = None,
     reason: Reason = None,
     by: By = "",
     as_json: AsJson = False,
@@ -152,28 +175,41 @@ def search(
     """Decide, and search for a better configuration if that is the decision."""
     from retune import search as run
 
+    if plan_id and (action or family or configuration or budget_s or dataset or reason):
+        raise ValueError("--plan takes up what was decided, and therefore goes with no option that decides otherwise.")
     if action is not None and not reason:
         raise ValueError("--action overrides the decision and therefore needs --reason.")
     asked_for = _json_object(configuration, "--configuration")
     site = _site(line)
-    verdict = stages.judge(site, stages.newest_dataset(site, dataset))
-    plan = stages.decide(
-        site,
-        verdict,
-        by=_who(by),
-        reason=reason,
-        action=action,
-        family=family,
-        configuration=asked_for,
-        budget_s=budget_s,
-        nonce=secrets.token_hex(8),  # what a person asks for is a new decision, whatever was decided on the same data
-    )
+    if plan_id:
+        plan = stages.open_plan(site, plan_id)
+    else:
+        verdict = stages.judge(site, stages.newest_dataset(site, dataset))
+        plan = stages.decide(
+            site,
+            verdict,
+            by=_who(by),
+            reason=reason,
+            action=action,
+            family=family,
+            configuration=asked_for,
+            budget_s=budget_s,
+            nonce=secrets.token_hex(
+                8
+            ),  # what a person asks for is a new decision, whatever was decided on the same data
+        )
     if plan.action is Action.NOTHING:
         _show(as_json, {"outcome": "nothing to do", "plan": dump(plan)}, plan.because)
         return
-    with run.live(plan, quiet=as_json) as on_trial:
-        study = run.run(site, plan, on_trial=on_trial)
-    candidate = stages.choose(site, plan)
+    try:
+        with run.ended_by_sigterm():
+            with run.live(plan, quiet=as_json) as on_trial:
+                study = run.run(site, plan, on_trial=on_trial)
+            candidate = stages.choose(site, plan)
+    except KeyboardInterrupt:
+        again = f"retune search {site.line.name} --plan {plan.plan_id}"
+        stopped = InterruptedError(f"{plan.plan_id} was ended before it was done; `{again}` takes it up again.")
+        _fail("interrupted", stopped, INTERRUPTED)
     _show(
         as_json,
         {"outcome": "done", "plan": dump(plan), "study": dump(study), "candidate": dump(candidate)},
@@ -296,7 +332,7 @@ def history(
     _show(
         as_json,
         {"line": name, "entries": [dump(entry) for entry in entries]},
-        f"{len(entries)} decisions of {name}.",
+        f"{_counted(len(entries), 'decision')} of {name}.",
         _table(
             ("when", "what", "who", "why"),
             [(e.at.strftime("%Y-%m-%d %H:%M:%S"), e.what, e.who, e.why) for e in entries],
@@ -314,7 +350,7 @@ def lines(*, as_json: AsJson = False) -> None:
     _show(
         as_json,
         {"lines": [line.model_dump(mode="json") for line in found]},
-        f"{len(found)} lines in {lines_folder()}, all well.",
+        f"{_counted(len(found), 'line')} in {lines_folder()}, {'all' if len(found) > 1 else 'which is'} well.",
         _table(("line", "task", "owner", "description"), [(x.name, x.task, x.owner, x.description) for x in found]),
     )
 
@@ -333,7 +369,7 @@ def knobs(line: LineName = None, *, as_json: AsJson = False) -> None:
     _show(
         as_json,
         {"line": name, "knobs": found},
-        f"{len(found)} knobs of {name}.",
+        f"{_counted(len(found), 'knob')} of {name}.",
         _table(("family", "knob", "tier", "range", "default", "unit", "owner", "meaning"), rows(found)),
     )
 
@@ -353,11 +389,20 @@ def up(
 
 
 @app.command()
-def down(*, home: Annotated[Path | None, typer.Option(help="Airflow's home; var/airflow if left out.")] = None) -> None:
+def down(
+    *,
+    home: Annotated[Path | None, typer.Option(help="Airflow's home; var/airflow if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """End what `retune up` started."""
     from retune import up as run
 
-    run.down(home=home, tell=_tell)
+    ended = run.down(home=home)
+    _show(
+        as_json,
+        {"outcome": "down" if ended else "nothing was running"},
+        "Airflow is down." if ended else "Nothing was running.",
+    )
 
 
 @app.command(
@@ -442,6 +487,36 @@ def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
     return found
 
 
+def _taken(checked: "CheckedBatch", version: "TableVersion") -> dict[str, Any]:
+    """Say in JSON's types what of a batch is in the table and what is not."""
+    events, objects = _refused_of(version)
+    return {
+        "events_committed": version.rows_added,
+        "events_refused": events,
+        "objects_refused": objects,
+        "version": dump(version),
+        "findings": [dump(finding) for finding in checked.findings],
+    }
+
+
+def _taken_said(version: "TableVersion") -> str:
+    events, objects = _refused_of(version)
+    return (
+        f"{_counted(version.rows_added, 'event')} committed as version {version.version}, "
+        f"{_counted(events, 'event')} and {_counted(objects, 'object')} refused"
+    )
+
+
+def _refused_of(version: "TableVersion") -> tuple[int, int]:
+    """Count the single events that were refused, and the objects of which not even events could be read."""
+    refused = version.refused
+    return sum(each.rows for each in refused), sum(each.source != version.batch_id for each in refused)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def _refused(as_json: bool, nothing: NoFeedback) -> None:
     """Say what landed and could not be read, where nothing else did."""
     _show(
@@ -497,7 +572,7 @@ def _print_json(data: object) -> None:
     print(json.dumps(data, default=str))
 
 
-def _fail(outcome: str, because: Exception, code: int) -> None:
+def _fail(outcome: str, because: Exception, code: int) -> NoReturn:
     print(because, file=sys.stderr)
     if _JSON in sys.argv:  # the command, which alone knew its options, is over
         _print_json({"outcome": outcome, "because": str(because)})

@@ -2,10 +2,14 @@
 
 import logging
 import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
+from multiprocessing.connection import Connection
+from multiprocessing.managers import SyncManager
 from threading import Thread
 
 from rich.console import Console
@@ -22,12 +26,15 @@ OnTrial = Callable[[TrialResult], None]
 def run(site: stages.Site, plan: Plan, *, on_trial: OnTrial) -> Study:
     """Run all stages of the plan's study and close it.
 
-    One worker runs in this process; several run in processes of their own.
+    One worker runs in this process; several run in processes of their own, which end with this one however it ends.
 
     Args:
         site: The line and its places.
         plan: A refit has no trials, so its study is closed at once.
         on_trial: Called in this process for every trial that ended.
+
+    Raises:
+        KeyboardInterrupt: Somebody asked for the end; no worker is left, and the study stays open.
     """
     stages.open_search(site, plan)
     for stage in stages.SEARCH_STAGES:
@@ -39,6 +46,16 @@ def run(site: stages.Site, plan: Plan, *, on_trial: OnTrial) -> Study:
     return stages.close_search(site, plan)
 
 
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, by a `KeyboardInterrupt`. Belongs in the main thread."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _work(site: stages.Site, plan: Plan, stage: str, worker: int, on_trial: OnTrial) -> None:
     from recsys.tuning import Attempt
 
@@ -47,20 +64,27 @@ def _work(site: stages.Site, plan: Plan, stage: str, worker: int, on_trial: OnTr
 
 def _work_side_by_side(site: stages.Site, plan: Plan, stage: str, workers: int, on_trial: OnTrial) -> None:
     context = multiprocessing.get_context("spawn")  # a forked process would share torch's threads
-    with context.Manager() as manager:
+    managed, working = context.Pipe(duplex=False), context.Pipe(duplex=False)
+    manager = SyncManager(ctx=context)
+    manager.start(_live_while_open, managed[:1])
+    with managed[0], managed[1], working[0], working[1], manager:
         ended = manager.Queue()
 
         def listen() -> None:
             for result in iter(ended.get, None):
                 on_trial(result)
 
-        listener = Thread(target=listen)
+        listener = Thread(target=listen, daemon=True)
         listener.start()
         try:
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                running = [pool.submit(_work_in, site.line.name, plan, stage, w, ended.put) for w in range(workers)]
-                for future in running:
-                    future.result()
+            with ProcessPoolExecutor(workers, context, _live_while_open, working[:1]) as pool:
+                try:
+                    running = [pool.submit(_work_in, site.line.name, plan, stage, w, ended.put) for w in range(workers)]
+                    for future in running:
+                        future.result()
+                except BaseException:
+                    working[1].close()  # else the pool would wait until every worker has done its part
+                    raise
         finally:
             ended.put(None)
             listener.join()
@@ -68,6 +92,17 @@ def _work_side_by_side(site: stages.Site, plan: Plan, stage: str, workers: int, 
 
 def _work_in(line: str, plan: Plan, stage: str, worker: int, on_trial: OnTrial) -> None:
     _work(stages.site(line), plan, stage, worker, on_trial)
+
+
+def _live_while_open(pipe: Connection) -> None:
+    """End this process when the other end of `pipe` is closed, as the kernel does when its holder dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the holder decides
+
+    def watch() -> None:
+        pipe.poll(None)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

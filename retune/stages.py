@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from recsys.errors import NoCandidate, NotFound
 from recsys.records import (
     Action,
     Batch,
@@ -171,9 +172,13 @@ def decide(
         configuration: What to refit; None: the incumbent's.
         budget_s: Seconds the search may take; None: the line's.
         nonce: Tells apart plans for the same dataset and incumbent, such as the id of a manual run.
+
+    Raises:
+        ValueError: An argument is wrong, or `RETUNE_STUDIES` is; better said before a decision is recorded.
     """
     from recsys import tuning
 
+    tuning.check_studies(site.studies)
     return tuning.decide(
         site.line,
         site.store,
@@ -239,6 +244,29 @@ def close_search(site: Site, plan: Plan) -> Study:
     from recsys import tuning
 
     return tuning.close(site.line, site.store, plan, site.studies)
+
+
+def open_plan(site: Site, plan_id: str) -> Plan:
+    """Give a plan whose search has not come to its end, so that it can be taken up again.
+
+    Raises:
+        ValueError: There is no such plan, or nothing of it is left to do.
+    """
+    from recsys import tuning
+
+    try:
+        plan = tuning.plan(site.store, plan_id)
+    except NotFound as error:
+        raise ValueError(f"the plan must be one of {site.line.name}, but none is called {plan_id!r}.") from error
+    if plan.action is Action.NOTHING:
+        raise ValueError(f"the plan must be one to search or to refit, but {plan_id} decided to do nothing.")
+    try:
+        chosen = tuning.candidate(site.store, plan_id)
+    except NoCandidate:
+        return plan
+    raise ValueError(
+        f"the plan's search must be open, but that of {plan_id} was closed and has the candidate {chosen.candidate_id}."
+    )
 
 
 def newest_search(site: Site) -> Plan:

@@ -11,9 +11,10 @@ def look(site: stages.Site) -> dict[str, Any]:
     """Read a line's state from its store, in JSON's types.
 
     Returns:
-        `production`, `dataset`, `cache`, `refused` and `last`, the newest ledger entry of each kind.
+        `production`, `dataset`, `cache`, `open`, the plans whose searches were never closed, `refused` and `last`, the
+        newest ledger entry of each kind.
     """
-    from recsys import dataset, ledger, receipts, release
+    from recsys import dataset, ledger, receipts, release, studies
 
     current = release.current(site.store)
     try:
@@ -24,6 +25,7 @@ def look(site: stages.Site) -> dict[str, Any]:
         "production": dump(current) if current else None,
         "dataset": newest,
         "cache": dataset.cache_counts(site.store),
+        "open": [dump(plan) for plan in studies.unclosed(site.store)],
         "refused": [dump(refusal) for refusal in receipts.quarantined(site.store)],
         "last": {
             entry.what: {"at": entry.at.isoformat(), "who": entry.who, "why": entry.why}
@@ -36,6 +38,7 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Say in short lines what `look` found: what it is about, and what was found."""
     said = [("production", _production(found["production"])), ("dataset", _dataset(found["dataset"]))]
     said.append(("datasets", f"{found['cache']['misses']} frozen, {found['cache']['hits']} asked for again"))
+    said += [("open", _open(plan)) for plan in found["open"]]
     said += [
         ("refused", f"{each['brought_by'] or each['source']}: {'; '.join(each['reasons'])}")
         for each in found["refused"]
@@ -49,6 +52,13 @@ def _production(release: dict[str, Any] | None) -> str:
         return "nothing yet: run `retune feedback` when enough has landed"
     return (
         f"{release['release_id']}, generation {release['generation']} since {release['at'][:19]}: {release['reason']}"
+    )
+
+
+def _open(plan: dict[str, Any]) -> str:
+    return (
+        f"the {plan['action']} {plan['plan_id']} that {plan['by']} began was never closed; if nothing works on it any "
+        f"more, `retune search LINE --plan {plan['plan_id']}` takes it up again"
     )
 
 

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import psutil
 
 from recsys.settings import lines_folder, store_url, studies_url, var_folder
 from retune.airflow_home import AirflowHome
@@ -31,10 +34,12 @@ def up(*, home: Path | None, port: int | None, tell: Callable[[str], None]) -> N
         AlreadySupervised: Somebody else supervises the home.
         StartError: A component dies, or stays silent for too long.
     """
+    tell(f"Checking the lines in {lines_folder()}, then starting Airflow in {_home(home)}.")
     lines = [line.name for line in check_lines_apart()]
     os.environ.update(_places())
+    before_s = _since_start_s()
     with Supervisor(home=_home(home), dags=DAGS, plugins=PLUGINS, port=port, preload=HEAVY_MODULES) as airflow:
-        tell(f"Airflow answers at {airflow.url} after {airflow.seconds_to_page:.0f} s.")
+        tell(f"Airflow answers at {airflow.url} after {before_s + airflow.seconds_to_page:.0f} s.")
         tell(f"Log in as {airflow.login} with the password {airflow.password}")
         tell(f"Lines: {', '.join(lines)}. Objects: {store_url()}. Logs: {airflow.logs}.")
         tell("A line runs by itself once its DAGs are unpaused, on the page or with")
@@ -50,13 +55,13 @@ def unpausing(lines: Sequence[str]) -> list[str]:
     return [f"{_COMMAND} airflow dags unpause --yes --treat-dag-id-as-regex '^[a-z]+_{line}$'" for line in lines]
 
 
-def down(*, home: Path | None, tell: Callable[[str], None]) -> None:
-    """End what `up` started on the same home.
+def down(*, home: Path | None) -> bool:
+    """End what `up` started on the same home, and say whether anything was running.
 
     Raises:
         AlreadySupervised: The home is supervised from another machine.
     """
-    tell("Airflow is down." if end(_home(home)) else "Nothing was running.")
+    return end(_home(home))
 
 
 def airflow(arguments: Sequence[str], *, home: Path | None) -> int:
@@ -82,6 +87,11 @@ def airflow(arguments: Sequence[str], *, home: Path | None) -> int:
 
 
 _COMMAND = ".venv/bin/retune"  # where `make` puts it
+
+
+def _since_start_s() -> float:
+    """Say for how many seconds this process has been there, its imports included."""
+    return max(0.0, time.time() - psutil.Process().create_time())
 
 
 def _places() -> dict[str, str]:

@@ -9,6 +9,7 @@ from recsys.tuning.review import kept as kept_review
 from recsys.tuning.review import newest_search, review
 from recsys.tuning.space import search_space
 from recsys.tuning.stages import close, jobs, open_study, progress, study
+from recsys.tuning.storage import check_studies
 from recsys.tuning.trials import Attempt
 from recsys.tuning.worker import work
 
@@ -18,6 +19,7 @@ __all__ = [
     "Progress",
     "candidate",
     "check_past",
+    "check_studies",
     "choose",
     "close",
     "decide",

@@ -17,10 +17,10 @@ from recsys.models import FAMILIES
 from recsys.records import Action, Candidate, Configuration, Plan, TrialResult, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
+from recsys.studies import key
 from recsys.training import train
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import smallest_bytes
-from recsys.tuning.decision import key
 from recsys.tuning.promotion import contenders, is_incumbent
 from recsys.tuning.ranking import Standing
 from recsys.tuning.stages import close

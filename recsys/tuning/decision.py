@@ -16,6 +16,7 @@ from recsys.models import FAMILIES
 from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
+from recsys.studies import key
 from recsys.tuning.constraints import Costs
 from recsys.tuning.past import recall
 from recsys.tuning.space import search_space
@@ -111,11 +112,6 @@ def plan(store: Store, plan_id: str) -> Plan:
     """
     at = key(plan_id, "plan.json")
     return parse(Plan, at, store.get(at).body)
-
-
-def key(plan_id: str, name: str) -> str:
-    """Say where in the line's part of the store something of a plan lies."""
-    return f"studies/{plan_id}/{name}"
 
 
 def _by_itself(

@@ -12,8 +12,8 @@ from recsys.errors import NotFound
 from recsys.records import Action, Plan, Study, TrialResult, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
+from recsys.studies import key
 from recsys.tuning import past
-from recsys.tuning.decision import key
 from recsys.tuning.ending import ending
 from recsys.tuning.outcomes import Progress
 from recsys.tuning.promotion import STAGES, contenders, entries

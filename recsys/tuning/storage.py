@@ -2,11 +2,14 @@
 
 import fcntl
 import os
+import re
 from pathlib import Path
 
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 
 def open_storage(studies: str) -> BaseStorage:
@@ -14,12 +17,57 @@ def open_storage(studies: str) -> BaseStorage:
 
     Args:
         studies: Path of a journal file, made where it is missing, or URL of a database as SQLAlchemy writes it.
+
+    Raises:
+        ValueError: No storage can lie there.
     """
+    check_studies(studies)
     if "://" in studies:
         return RDBStorage(studies, engine_kwargs={"pool_pre_ping": True})  # a database that restarts is found again
     path = Path(studies).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path)))
+
+
+def check_studies(studies: str) -> None:
+    """Refuse a place in which no studies can lie; makes the folder of a file, and does not ask a database.
+
+    Args:
+        studies: As `open_storage` takes it.
+
+    Raises:
+        ValueError: It is one; the message names the setting, what must hold and what was found.
+    """
+    if "://" in studies:
+        try:
+            create_engine(studies)
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            raise _wrong(_masked(studies), _masked(str(error))) from error
+        return
+    path = Path(studies).absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _wrong(studies, f"the folder {path.parent} cannot be made: {error.strerror}") from error
+    if path.is_dir():
+        raise _wrong(studies, "that is a folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise _wrong(studies, "it may not be written")
+
+
+def _wrong(studies: str, why: str) -> ValueError:
+    rule = (
+        "must be the path of a file, or the URL of a database whose driver is installed, as in postgresql+psycopg://…"
+    )
+    return ValueError(f"RETUNE_STUDIES {rule}, but is {studies!r}: {' '.join(why.split()).rstrip('.')}.")
+
+
+def _masked(said: str) -> str:
+    """Hide the password of every URL in a message.
+
+    >>> _masked("mysql://retune:secret@host/studies")
+    'mysql://retune:***@host/studies'
+    """
+    return re.sub(r"(://[^:/@\s]*:)[^\s]*@", r"\1***@", said)
 
 
 class KernelLock(BaseJournalFileLock):

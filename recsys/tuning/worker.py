@@ -18,9 +18,9 @@ from recsys.dataset import load as load_dataset
 from recsys.records import Action, Plan, TrialResult
 from recsys.settings import Line, Stage
 from recsys.store import Store
+from recsys.studies import key
 from recsys.tuning.budget import Forecast, Paid, fits, left_s
 from recsys.tuning.constraints import Costs
-from recsys.tuning.decision import key
 from recsys.tuning.objective import Bench, run
 from recsys.tuning.outcomes import result
 from recsys.tuning.past import readable, recall

@@ -361,3 +361,10 @@ def test_the_event_that_the_example_shows_can_be_read():
     assert row["item_id"] == "sku-4410"
     assert row["timestamp"].isoformat() == "2026-03-01T13:05:10.250000+00:00"
     assert row["dwell_s"] == 12.5
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_wrong_line_and_no_crash(tmp_path):
+    (tmp_path / "shop.toml").mkdir()
+    with pytest.raises(LineError) as error:
+        read_lines(tmp_path)
+    assert str(error.value) == f"{tmp_path / 'shop.toml'}: must be a file that can be read, but: Is a directory."

@@ -3,6 +3,7 @@
 import importlib
 import logging
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -274,7 +275,74 @@ def test_the_status_names_no_day_before_which_there_may_be_events_or_none() -> N
     span = {"events": 1200, "begins": "2026-09-17T00:00:00+00:00", "ends": "2026-10-20T00:00:00+00:00"}
     holdout = {"events": 300, "ends": "2026-11-01T00:00:00+00:00"}
     dataset = {"dataset_id": "d1", "train": span, "holdout": holdout, "n_items": 40}
-    found = {"production": None, "dataset": dataset, "cache": {"misses": 1, "hits": 0}, "refused": [], "last": {}}
+    found = {
+        "production": None,
+        "dataset": dataset,
+        "cache": {"misses": 1, "hits": 0},
+        "open": [],
+        "refused": [],
+        "last": {},
+    }
     assert dict(status.rows(found))["dataset"] == (
         "d1: 1,200 events to learn from until 2026-10-20, 300 in the holdout until 2026-11-01, 40 items"
     )
+
+
+def test_the_version_is_said(lines: Path, retune) -> None:
+    assert retune("--version").out == f"{version('retune')}\n"
+
+
+def test_that_nothing_was_running_is_said_in_json_too(lines: Path, retune, tmp_path: Path) -> None:
+    home = ("--home", str(tmp_path / "airflow"))
+    assert retune("down", *home, "--json").json == {"outcome": "nothing was running"}
+    assert retune("down", *home).out == "Nothing was running.\n"
+
+
+def test_one_line_is_said_to_be_one(lines: Path, retune) -> None:
+    assert retune("lines").out.splitlines()[0].replace("\n", "").startswith("1 line in ")
+
+
+# --- feedback
+
+
+def test_what_was_taken_and_refused_is_counted_by_its_unit_also_before_it_is_enough(lines: Path, retune) -> None:
+    store = open_store((lines.parent / "store").as_uri()).under("shop")
+    few = synthetic.events(days=1).head(40)
+    few.loc[few.index[:2], "value"] = 7.0
+    store.put("landing/a.jsonl", synthetic.jsonl(few))
+    store.put("landing/broken.jsonl", b"{")
+    told = retune("feedback", "shop", "--as-of", "2026-01-06", "--json")
+    assert (told.code, told.json["outcome"]) == (0, "committed"), told.err
+    assert [told.json[name] for name in ("events_committed", "events_refused", "objects_refused")] == [38, 2, 1]
+    assert {refusal["source"] for refusal in told.json["version"]["refused"]} >= {"landing/broken.jsonl"}
+
+    store.put("landing/b.jsonl", synthetic.jsonl(synthetic.events(days=1, seed=1).head(1)))
+    plain = retune("feedback", "shop", "--as-of", "2026-01-06")
+    assert plain.code == 0
+    said = " ".join(plain.out.split())
+    assert said.startswith("1 event committed as version 2, 0 events and 0 objects refused. ")
+    assert "split.min_train_events" in said
+
+
+# --- where studies lie
+
+
+@pytest.mark.parametrize(
+    "studies", ["mysql://retune:secret@host/x", "nonsense://host/x", "{file}/below/studies.journal"]
+)
+def test_a_place_where_no_studies_can_lie_is_refused_before_anything_is_decided(
+    lines: Path, retune, monkeypatch: pytest.MonkeyPatch, studies: str
+) -> None:
+    store = open_store((lines.parent / "store").as_uri()).under("shop")
+    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
+    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
+    there = {entry.key for entry in store.list("")}
+    monkeypatch.setenv("RETUNE_STUDIES", studies.format(file=lines / "shop.toml"))
+    answer = retune("search", "shop", "--action", "retune", "--reason", "x")
+    assert answer.code == 2
+    [line] = answer.err.splitlines()
+    assert line.startswith(
+        "RETUNE_STUDIES must be the path of a file, or the URL of a database whose driver is installed"
+    )
+    assert "secret" not in line
+    assert not {key for key in {entry.key for entry in store.list("")} - there if key.startswith("studies/")}

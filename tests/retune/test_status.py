@@ -3,7 +3,7 @@
 from retune import status
 
 REFUSED = {"source": "0f3a", "kept_at": "quarantine/x", "reasons": ["value must be given", "age too"], "rows": 2}
-FOUND = {"production": None, "dataset": None, "cache": {"hits": 0, "misses": 0}, "last": {}}
+FOUND = {"production": None, "dataset": None, "cache": {"hits": 0, "misses": 0}, "open": [], "last": {}}
 
 
 def test_refused_rows_are_told_by_the_objects_that_brought_them_and_an_object_by_itself():
