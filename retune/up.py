@@ -91,7 +91,7 @@ _COMMAND = ".venv/bin/retune"  # where `make` puts it
 
 def _since_start_s() -> float:
     """Say for how many seconds this process has been there, its imports included."""
-    return max(0.0, time.time() - psutil.Process().create_time())
+    return max(0.0, time.time() - float(psutil.Process().create_time()))
 
 
 def _places() -> dict[str, str]:

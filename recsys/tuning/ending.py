@@ -1,14 +1,14 @@
 """Say in words why a search ended, how far it had come, and what decided that no further trial began."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 from optuna.trial import FrozenTrial
 
 from recsys.records import Plan, TrialResult
 from recsys.settings import Line, Stage
-from recsys.tuning.budget import SAFETY, Forecast, Paid, fits
-from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES
+from recsys.tuning.budget import SAFETY, Forecast, fits
+from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, paid
 from recsys.tuning.promotion import STAGES, contenders
 from recsys.tuning.trials import Trials
 
@@ -53,7 +53,7 @@ def _budgets_end(line: Line, plan: Plan, trials: Trials, results: Sequence[Trial
     left_s = plan.budget_s - trials.spent_s
     if left_s <= 0:
         return f"The budget ended the search after {after}"
-    forecast = Forecast.of(_paid(trials.all()))
+    forecast = Forecast.of(paid(trials.all()))
     rung: Stage = getattr(line.search, stage)
     waiting = [trial for trial in trials.of(stage) if NOT_BEGUN in trial.user_attrs]
     foreseen = [_foreseen(trial, forecast, rung, stage, results) for trial in waiting]
@@ -76,15 +76,3 @@ def _foreseen(
         return forecast.trial(facts["family"], facts["configuration"], rung), facts["family"]
     seconds = [found.seconds for found in results if found.stage == stage and not found.reused]
     return median(seconds) if seconds else None, "a new configuration"
-
-
-def _paid(ended: Sequence[FrozenTrial]) -> Iterator[Paid]:
-    for trial in ended:
-        facts = trial.user_attrs
-        if trial.state.is_finished() and "units" in facts:
-            yield Paid(
-                family=facts["family"],
-                units=facts["units"],
-                training_s=facts["seconds"].get("training", 0.0),
-                evaluation_s=facts["seconds"].get("evaluation", 0.0),
-            )

@@ -1,12 +1,13 @@
 """Read what Optuna keeps of a trial: its record, how long it ran, and how far its stage has come."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.records import TrialResult
+from recsys.tuning.budget import Paid
 
 NOT_BEGUN = "not_begun"  # its stage ended while it waited
 RESUMES = "resumes"  # number of the trial of the worker that died
@@ -67,3 +68,16 @@ def progress(stage: str, trials: Sequence[FrozenTrial]) -> Progress:
         ended=sum(t.state.is_finished() and NOT_BEGUN not in t.user_attrs for t in trials) - superseded,
         best_ndcg_at_10=max(values, default=None),
     )
+
+
+def paid(trials: Iterable[FrozenTrial]) -> Iterator[Paid]:
+    """Say what the trials that ended had cost, from which the next ones are forecast."""
+    for trial in trials:
+        facts = trial.user_attrs
+        if trial.state.is_finished() and "units" in facts:
+            yield Paid(
+                family=facts["family"],
+                units=facts["units"],
+                training_s=facts["seconds"].get("training", 0.0) + facts["seconds"].get("checkpoints", 0.0),
+                evaluation_s=facts["seconds"].get("evaluation", 0.0),
+            )

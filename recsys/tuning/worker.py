@@ -19,10 +19,10 @@ from recsys.records import Action, Plan, TrialResult
 from recsys.settings import Line, Stage
 from recsys.store import Store
 from recsys.studies import key
-from recsys.tuning.budget import Forecast, Paid, fits, left_s
+from recsys.tuning.budget import Forecast, fits, left_s
 from recsys.tuning.constraints import Costs
 from recsys.tuning.objective import Bench, run
-from recsys.tuning.outcomes import result
+from recsys.tuning.outcomes import paid, result
 from recsys.tuning.past import readable, recall
 from recsys.tuning.promotion import STAGES, contenders, is_incumbent, promoted
 from recsys.tuning.reuse import Results
@@ -97,7 +97,7 @@ def _ended_trials(
     left = partial(_left_s, line, plan, stage, trials)
     results = Results(plan.plan_id, trials.all, readable(store))
     while True:
-        fit = partial(_fits, rung, stage, trials, Forecast.of(_paid(trials.all())), left())
+        fit = partial(_fits, rung, stage, trials, Forecast.of(paid(trials.all())), left())
         trial = trials.claim(stage, owner, sampler=sampler, pruner=PRUNERS[stage], fits=fit)
         if trial is None:
             return
@@ -143,7 +143,7 @@ def _left_s(line: Line, plan: Plan, stage: str, trials: Trials) -> float:
     ranked = contenders(plan, trials.results())
     if after and all(is_incumbent(plan, standing) for standing in ranked):
         return left_s(plan.budget_s, trials.spent_s, None)
-    forecast = Forecast.of(_paid(trials.all()))
+    forecast = Forecast.of(paid(trials.all()))
     reserves_s = [forecast.stage(promoted(plan, ranked, rung), rung, workers=line.search.workers) for rung in after]
     return left_s(plan.budget_s, trials.spent_s, reserves_s)
 
@@ -155,18 +155,6 @@ def _fits(rung: Stage, stage: str, trials: Trials, forecast: Forecast, left: flo
         return fits(forecast.trial(facts["family"], facts["configuration"], rung), left)
     seconds = [found.seconds for found in trials.results() if found.stage == stage and not found.reused]
     return fits(median(seconds) if seconds else None, left)
-
-
-def _paid(ended: list[FrozenTrial]) -> Iterator[Paid]:
-    for trial in ended:
-        facts = trial.user_attrs
-        if trial.state.is_finished() and "units" in facts:
-            yield Paid(
-                family=facts["family"],
-                units=facts["units"],
-                training_s=facts["seconds"].get("training", 0.0) + facts["seconds"].get("checkpoints", 0.0),
-                evaluation_s=facts["seconds"].get("evaluation", 0.0),
-            )
 
 
 def _wake() -> None:

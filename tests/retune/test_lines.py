@@ -146,11 +146,11 @@ def test_airflow_is_not_started_for_a_wrong_line_or_none(wrong_space, retune, tm
         taken.listen()
         command = ("up", "--home", str(home), "--port", str(taken.getsockname()[1]))
         answer = retune(*command)
-        assert (answer.code, answer.out) == (2, "")
+        assert (answer.code, "http" in answer.out) == (2, False)
         assert answer.err.startswith(f"{wrong_space}: search.space.markov.step: ")
         for file in wrong_space.parent.iterdir():
             file.unlink()
         answer = retune(*command)
-    assert (answer.code, answer.out) == (2, "")
+    assert (answer.code, "http" in answer.out) == (2, False)
     assert answer.err.startswith(f"{wrong_space.parent}: must hold a file NAME.toml for each line, but holds none.")
     assert not home.exists()

@@ -420,7 +420,7 @@ def live_through(line: Line, store: Store) -> Books:
         measured, passed("quality", "NDCG@10 changes by +0.0150 [+0.0090, +0.0210] from 0.1030."), passed("size", small)
     )
 
-    why = "operator: Would a network many times as large be worth its latency?"
+    why = "Would a network many times as large be worth its latency?"
     plan = books.decide(last, Action.REFIT, why, family="sasrec", by="operator")
     books.search(plan, [], ended="A refit searches nothing.")
     ndcg = {"candidate": 0.116, "incumbent": 0.118, "popularity": 0.069, "markov": 0.089}
