@@ -42,7 +42,7 @@ SMOOTHING = Proposal(
     because="smoothing: it has not mattered.",
     edits=(
         Edit(key=("search", "space", "markov", "smoothing"), was=None, now=(57.0,)),
-        Edit(key=("search", "past", "counts", "implied", "smoothing"), was=None, now=20.0),
+        Edit(key=("search", "past", "markov", "implied", "smoothing"), was=None, now=20.0),
     ),
 )
 
@@ -107,8 +107,8 @@ def test_tables_that_are_not_there_are_made(file):
     edits.apply(file, review(SMOOTHING))
     search = read_line(file).search
     assert search.space["markov"]["smoothing"] == (57.0,)
-    assert search.past["counts"].implied == {"smoothing": 20.0}
-    assert "\n\n[search.past.counts.implied]\nsmoothing = 20.0\n\n[budgets]" in file.read_text()
+    assert search.past["markov"].implied == {"smoothing": 20.0}
+    assert "\n\n[search.past.markov.implied]\nsmoothing = 20.0\n\n[budgets]" in file.read_text()
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_table_at_the_end_of_the_file_is_found(file):
     edits.apply(file, review(STEPS, SMOOTHING))
     search = read_line(file).search
     assert search.space["markov"] == {"steps": (5,), "decay": (0.3, 0.6), "smoothing": (57.0,)}
-    assert search.past["counts"].implied == {"smoothing": 20.0}
+    assert search.past["markov"].implied == {"smoothing": 20.0}
 
 
 def test_a_value_that_somebody_has_changed_since_is_not_overwritten(file):
