@@ -194,9 +194,8 @@ def search(
             family=family,
             configuration=asked_for,
             budget_s=budget_s,
-            nonce=secrets.token_hex(
-                8
-            ),  # what a person asks for is a new decision, whatever was decided on the same data
+            # What a person asks for is a new decision, whatever was decided on the same data.
+            nonce=secrets.token_hex(8),
         )
     if plan.action is Action.NOTHING:
         _show(as_json, {"outcome": "nothing to do", "plan": dump(plan)}, plan.because)
