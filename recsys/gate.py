@@ -106,7 +106,7 @@ def judge(
         incumbent=comparison.incumbent.release_id,
         outcome=outcome,
         checks=checks,
-        because=f"{because} {by}: {again}" if again else because,
+        because=f"{because} {again}" if again else because,
         by=by,
         as_of=comparison.as_of,
     )

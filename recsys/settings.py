@@ -4,7 +4,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from recsys.columns import KEYS, RELEASE
 from recsys.errors import LineError
+from recsys.spelling import nearest, suggestion
 
 _LONGEST_DAYS = 3650  # of any span; a hundred such windows still reach back to a date that a calendar has
 _LONGEST_MINUTES = 366 * 24 * 60
@@ -202,7 +202,7 @@ class Search(_Table):
         known = info.context or families
         for family in families:
             if family not in known:
-                raise ValueError(f"must be among {sorted(known)}, but one is {family!r}.{_suggestion(family, known)}")
+                raise ValueError(f"must be among {sorted(known)}, but one is {family!r}.{suggestion(family, known)}")
         return families
 
     @field_validator("space", mode="before")
@@ -224,11 +224,11 @@ class Search(_Table):
                 raise ValueError(f"{keys} must {holds} from one to the next, but are {_listed(found)}")
         for family in self.space:
             if family not in self.families:
-                slip = get_close_matches(family, self.families, n=1)
+                slip = nearest(family, self.families)
                 raise _AtOdds(
                     f"space.{family}",
                     f"must belong to one of search.families {list(self.families)}"
-                    + (f", where {slip[0]!r} looks like a slip of it" if slip else ""),
+                    + (f", where {slip!r} looks like a slip of it" if slip else ""),
                 )
         return self
 
@@ -396,7 +396,7 @@ def _explain(path: Path, error: Mapping[str, Any]) -> str:
         case "extra_forbidden":
             known = _known_keys(error["loc"][:-1])
             return (
-                f"{path}: {key}: no such key; it must be one of {sorted(known)}.{_suggestion(error['loc'][-1], known)}"
+                f"{path}: {key}: no such key; it must be one of {sorted(known)}.{suggestion(error['loc'][-1], known)}"
             )
         case "missing":
             return f"{path}: {key}: must be given, but is missing."
@@ -432,8 +432,3 @@ def _known_keys(parents: Iterable[str | int]) -> list[str]:
         nested = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(t, type)]
         model = next((t for t in nested if issubclass(t, BaseModel)), model)
     return list(model.model_fields)
-
-
-def _suggestion(found: object, known: Iterable[str]) -> str:
-    near = get_close_matches(str(found), list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

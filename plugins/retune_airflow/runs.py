@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any
 
 from airflow.sdk import Asset, Context
 from airflow.sdk.exceptions import AirflowFailException
+
+from recsys.spelling import suggestion
 
 _BY_ITSELF = {"scheduled": "schedule", "backfill": "schedule", "asset_triggered": "asset"}
 """Who acts in a run that no person started, by the kind of the run."""
@@ -40,11 +41,10 @@ def check_parameters(context: Context) -> None:
         AirflowFailException: The run was given such a parameter; nothing has been done, and no retry would help.
     """
     known = sorted(context["dag"].params)
-    wrong = []
-    for name in sorted(set(context["dag_run"].conf or {}) - set(known)):
-        near = get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        wrong.append(f"{name}: no such parameter; it must be one of {known}.{hint}")
+    wrong = [
+        f"{name}: no such parameter; it must be one of {known}.{suggestion(name, known)}"
+        for name in sorted(set(context["dag_run"].conf or {}) - set(known))
+    ]
     if wrong:
         raise AirflowFailException(" ".join([*wrong, "Nothing has been done: start the run again without it."]))
 

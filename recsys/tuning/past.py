@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from typing import Any
 
 from recsys import parts
@@ -17,6 +16,7 @@ from recsys.errors import BadObject, LineError, NoFeedback, NotFound
 from recsys.models import FAMILIES
 from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, parse, to_json
 from recsys.settings import Line, Past, Stage
+from recsys.spelling import suggestion
 from recsys.store import Store
 from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, PRUNED, PastStudy, PastTrial
 from recsys.tuning.promotion import STAGES
@@ -166,7 +166,7 @@ def _wrong(key: str, then: str, past: Past) -> Iterable[str]:
     if today not in FAMILIES:
         at = f"{key}.family"
         found = f"is {past.family!r}" if past.family else f"is missing, and no family of today is called {then!r}"
-        yield f"{at}: must be one of {sorted(FAMILIES)}, but {found}.{_near(today, FAMILIES)}"
+        yield f"{at}: must be one of {sorted(FAMILIES)}, but {found}.{suggestion(today, FAMILIES)}"
         return
     known = FAMILIES[today].defaults
     named = [(f"renamed.{before}", name) for before, name in past.renamed.items()]
@@ -174,12 +174,7 @@ def _wrong(key: str, then: str, past: Past) -> Iterable[str]:
     for at, name in named:
         if name not in known:
             rule = f"must name a parameter that {today} has today, one of {sorted(known)}"
-            yield f"{key}.{at}: {rule}, but names {name!r}.{_near(name, known)}"
-
-
-def _near(found: str, known: Iterable[str]) -> str:
-    near = get_close_matches(found, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+            yield f"{key}.{at}: {rule}, but names {name!r}.{suggestion(name, known)}"
 
 
 def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +12,7 @@ from recsys.errors import LineError
 from recsys.models import FAMILIES
 from recsys.records import Configuration
 from recsys.settings import Line
+from recsys.spelling import suggestion
 
 Value = int | float | str | bool
 
@@ -133,10 +133,9 @@ def _narrowed(family: str, limits: Mapping[str, Sequence[Any]]) -> Mapping[str, 
     own = FAMILIES[family].space
     for name in limits:
         if name not in own:
-            near = get_close_matches(name, own, n=1)
             raise LineError(
                 f"search.space.{family}.{name}: no such parameter is searched; it must be one of {sorted(own)}."
-                + (f" Did you mean {near[0]!r}?" if near else "")
+                f"{suggestion(name, own)}"
             )
     return MappingProxyType(
         {

@@ -185,7 +185,7 @@ def test_what_a_person_rolled_back_is_held_however_good_it_measures(line, given_
 def test_a_person_who_says_why_brings_back_what_was_rolled_back(line, given_up):
     found = gate(line, given_up, GOOD, by="operator", again="The list was wrong.")
     assert found.outcome is PASS
-    assert found.because.endswith(", and every budget is kept. operator: The list was wrong.")
+    assert found.because.endswith(", and every budget is kept. The list was wrong.")
     assert gate(line, given_up, served(finite_share=0.5), by="operator", again="It is quick.").outcome is FAIL
     with pytest.raises(ValueError, match="again must say why"):
         gate(line, given_up, GOOD, by="operator", again=" ")
