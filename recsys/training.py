@@ -18,8 +18,9 @@ from recsys.checkpoints import Progress, load_checkpoint, load_weights, save_che
 from recsys.errors import Diverged
 from recsys.models import Configuration
 from recsys.sequences import Sequences
+from recsys.subsample import portion
 
-__all__ = ["Training", "load_weights", "portion", "save_weights", "train"]
+__all__ = ["Training", "load_weights", "save_weights", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ def train(
             `weight_decay` are read here.
         seed: Fixes the weights, the share, the order of batches and everything random inside the network.
         device: Where to train, as PyTorch names it.
-        share: Part of the users to learn from, in (0, 1]; with one seed, a smaller share is contained in a larger one.
+        share: Part of the users to learn from, in (0, 1], drawn by `recsys.subsample`; with one seed, a smaller share is
+            contained in a larger one.
         checkpoint: Folder that keeps the state after each epoch, and from which an interrupted training goes on.
         on_checkpoint: Called each time that the folder holds a new state.
         on_epoch: Called with the number of finished epochs and the network in evaluation mode, before that epoch's
@@ -112,27 +114,6 @@ def train(
         cpu_seconds=time.process_time() - cpu_began,
         stopped=stopped,
         resumed_after=resumed_after,
-    )
-
-
-def portion(sequences: Sequences, share: float, *, seed: int) -> Sequences:
-    """Keep a random `share` of the users, whole and in their order.
-
-    Raises:
-        ValueError: The share lies outside (0, 1].
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must lie in (0, 1] but is {share}.")
-    if share == 1:
-        return sequences
-    kept = np.sort(np.random.default_rng(seed).permutation(sequences.n_users)[: math.ceil(share * sequences.n_users)])
-    lengths = np.diff(sequences.offsets)
-    chosen = np.repeat(np.isin(np.arange(sequences.n_users), kept), lengths)
-    return Sequences(
-        items=sequences.items[chosen],
-        times=sequences.times[chosen],
-        offsets=np.concatenate([[0], np.cumsum(lengths[kept])]),
-        n_items=sequences.n_items,
     )
 
 

@@ -22,7 +22,8 @@ from recsys.models import FAMILIES, Family, TorchScorer
 from recsys.records import Configuration, Plan
 from recsys.settings import Budgets, Stage
 from recsys.store import Store
-from recsys.training import Training, portion, train
+from recsys.subsample import portion
+from recsys.training import Training, train
 from recsys.tuning.budget import epochs
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import Costs

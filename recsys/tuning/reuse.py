@@ -23,6 +23,7 @@ CODE = (
     "metrics.py",
     "parts.py",
     "sequences.py",
+    "subsample.py",
     "training.py",
     "tuning/detectors.py",
     "tuning/objective.py",

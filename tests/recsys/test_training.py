@@ -20,7 +20,7 @@ from recsys.checkpoints import FILE
 from recsys.errors import Diverged
 from recsys.models import FAMILIES
 from recsys.sequences import Sequences
-from recsys.training import learning_rate, portion, train, windows
+from recsys.training import learning_rate, train, windows
 
 CONFIGURATION = {
     **FAMILIES["sasrec"].defaults,
@@ -226,25 +226,6 @@ def test_weight_decay_spares_vectors():
     assert network.vector.tolist() == [1, 1]
     # One batch is one step at the full rate: 1 - lr x weight_decay.
     np.testing.assert_allclose(network.matrix.detach(), 0.95)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.1])
-def test_share_must_lie_in_its_range(share):
-    with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]"):
-        portion(SEQUENCES, share, seed=0)
-
-
-def test_smaller_share_is_contained_in_the_larger_and_users_stay_whole():
-    def users(sequences):
-        return Counter(
-            tuple(sequences.times[begin:end])
-            for begin, end in zip(sequences.offsets, sequences.offsets[1:], strict=False)
-        )
-
-    third, half = portion(SEQUENCES, 1 / 3, seed=5), portion(SEQUENCES, 0.5, seed=5)
-    assert (third.n_users, half.n_users) == (14, 20)
-    assert users(third) <= users(half) <= users(SEQUENCES)
-    assert portion(SEQUENCES, 1.0, seed=5) is SEQUENCES
 
 
 @settings(deadline=None)
