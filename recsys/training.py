@@ -65,8 +65,8 @@ def train(
             `weight_decay` are read here.
         seed: Fixes the weights, the share, the order of batches and everything random inside the network.
         device: Where to train, as PyTorch names it.
-        share: Part of the users to learn from, in (0, 1], drawn by `recsys.subsample`; with one seed, a smaller share is
-            contained in a larger one.
+        share: Part of the users to learn from, in (0, 1], drawn by `recsys.subsample`; a smaller share is contained
+            in a larger one of the same seed.
         checkpoint: Folder that keeps the state after each epoch, and from which an interrupted training goes on.
         on_checkpoint: Called each time that the folder holds a new state.
         on_epoch: Called with the number of finished epochs and the network in evaluation mode, before that epoch's

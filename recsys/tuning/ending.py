@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial
 from recsys.records import Plan, TrialResult
 from recsys.settings import Line, Stage
 from recsys.tuning.budget import SAFETY, Forecast, fits
-from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, paid
+from recsys.tuning.outcomes import CLOSED, LOST, NOT_BEGUN, RESUMES, paid
 from recsys.tuning.promotion import STAGES, contenders
 from recsys.tuning.trials import Trials
 
@@ -31,8 +31,8 @@ def ending(line: Line, plan: Plan, trials: Trials, results: Sequence[TrialResult
     how_far = ", ".join(f"{begun[stage]} of {listed[stage]} in {stage}" for stage in STAGES if listed[stage])
     after = f"{trials.spent_s:.1f} of {plan.budget_s:g} s"
     if begun != listed:
-        last = max((stage for stage in STAGES if listed[stage]), key=STAGES.index)
-        short = [stage for stage in STAGES if begun[stage] != listed[stage] and stage != last]
+        last = _stood_at(trials, [stage for stage in STAGES if listed[stage]])
+        short = [stage for stage in STAGES[: STAGES.index(last)] if begun[stage] != listed[stage]]
         why = (
             _budgets_end(line, plan, trials, results, last, after)
             if begun[last] != listed[last]
@@ -46,6 +46,16 @@ def ending(line: Line, plan: Plan, trials: Trials, results: Sequence[TrialResult
             because = "it was closed" if contenders(plan, results, before=stage) else "no trial could be promoted"
             return f"The search ended before {stage} after {after}, because {because}: the trials begun are {how_far}."
     return f"Every listed trial has ended after {after}: {how_far}."
+
+
+def _stood_at(trials: Trials, listed: Sequence[str]) -> str:
+    """Say which stage was worked on when the search was closed; trials of later ones may have ended before that."""
+    left = {
+        trial.user_attrs.get("stage")
+        for trial in trials.all()
+        if NOT_BEGUN in trial.user_attrs and trial.user_attrs.get("reason", "").endswith(CLOSED)
+    }
+    return next((stage for stage in listed if stage in left), listed[-1])
 
 
 def _budgets_end(line: Line, plan: Plan, trials: Trials, results: Sequence[TrialResult], stage: str, after: str) -> str:

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from recsys.records import TrialResult
 from recsys.tuning.budget import Paid
 
+CLOSED = "the search was closed"  # why the last stage ended
 NOT_BEGUN = "not_begun"  # its stage ended while it waited
 RESUMES = "resumes"  # number of the trial of the worker that died
 LOST = "lost"  # its worker died

@@ -1,6 +1,8 @@
 """Say what each stage of a search tries: the incumbent always, and the best of the stage before."""
 
-from collections.abc import Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from recsys.models import FAMILIES
 from recsys.records import Plan, TrialResult
@@ -13,8 +15,11 @@ from recsys.tuning.trials import Entry
 STAGES = ("screen", "refine", "confirm")
 """Successive halving in three rungs: many configurations on little data, the best on more, the finalists on all.
 
-Each is over before the next begins, so the sampler of the first never sees values of another fidelity.
+The best of a rung are promoted while it still runs. The sampler of the first sees the trials of its own rung alone, so
+that values of another fidelity never mislead it.
 """
+
+LEAST_ETA = 2  # a rung of which more than one in so many go up selects too little to guess who will
 
 
 def entries(
@@ -33,6 +38,40 @@ def entries(
         return _screened(line, plan, search_space(line), tiers)
     rung: Stage = getattr(line.search, stage)
     return _promoted(plan, stage, rung, contenders(plan, results, before=stage), search_space(line))
+
+
+def due(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> list[Entry]:
+    """List what is to be tried in `stage` although the one before it has not ended.
+
+    When n challengers have ended in the stage before, the best n / eta of them are due, where eta is how many of its
+    challengers go to one of `stage`; with them, and before them, the incumbent. Where eta is less than 2, nothing is
+    due.
+
+    Args:
+        line: Whose search.
+        plan: Says which configuration is the incumbent's.
+        stage: One of `STAGES`, but the first.
+        results: What ended, other than by the death of a worker.
+    """
+    lower = STAGES[STAGES.index(stage) - 1]
+    below: Stage = getattr(line.search, lower)
+    rung: Stage = getattr(line.search, stage)
+    challengers = below.trials - (lower == STAGES[0])  # the incumbent is one of those that screening counts
+    if challengers < LEAST_ETA * rung.trials:
+        return []
+    over = ended(results, lower, below) - {identity(plan.family, plan.configuration)}
+    ranked = [s for s in rank(results, lower) if is_incumbent(plan, s) or identity(s.family, s.configuration) in over]
+    best = promoted(plan, ranked, rung.model_copy(update={"trials": rung.trials * len(over) // challengers}))
+    if all(is_incumbent(plan, standing) for standing in best):
+        return []
+    return _promoted(plan, stage, rung, best, search_space(line))
+
+
+def ended(results: Iterable[TrialResult], stage: str, rung: Stage) -> set[str]:
+    """Give the identities of the configurations that have ended in `stage` with every seed, however they ended."""
+    trials = Counter(identity(r.family, r.configuration) for r in results if r.stage == stage)
+    once = {identity(r.family, r.configuration) for r in results if not r.configuration.get("epochs")}
+    return {name for name, times in trials.items() if times >= (1 if name in once else rung.seeds)}
 
 
 def promoted(plan: Plan, ranked: Sequence[Standing], rung: Stage) -> list[Standing]:
@@ -97,11 +136,12 @@ def _start(line: Line, plan: Plan, searched: Space, number: int, tiers: Tiers | 
 def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing], searched: Space) -> list[Entry]:
     """What was promoted, with the first seed before any of it gets the second.
 
-    What is only counted comes out the same with every seed, so it is tried once.
+    What is only counted comes out the same with every seed, so it is tried once. An entry is named by its
+    configuration, so that it is the same entry whenever it is promoted.
     """
     return [
         Entry(
-            name=f"{stage}-{number}-seed-{seed}",
+            name=f"{stage}-{_digest(standing)}-seed-{seed}",
             seed=seed,
             family=standing.family,
             configuration=standing.configuration,
@@ -109,6 +149,10 @@ def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing], s
             incumbent=is_incumbent(plan, standing),
         )
         for seed in range(plan.seed, plan.seed + rung.seeds)
-        for number, standing in enumerate(promoted(plan, ranked, rung))
+        for standing in promoted(plan, ranked, rung)
         if seed == plan.seed or standing.configuration["epochs"]
     ]
+
+
+def _digest(standing: Standing) -> str:
+    return hashlib.sha256(identity(standing.family, standing.configuration).encode()).hexdigest()[:12]

@@ -30,8 +30,7 @@ def tpe(trials: Trials, plan: Plan, owner: Attempt, *, n_startup: int) -> BaseSa
 
     Its seed follows from the plan, the worker and how many trials the worker has had: the same plan gives the same
     search, another plan of the same line begins elsewhere, and a worker that starts again goes on instead of drawing
-    the same once more. It sees screening trials only: every screening trial has ended before the first one of another
-    fidelity is listed.
+    the same once more. It sees screening trials only, because a trial is given the trials of its own stage.
     """
     had = sum(trial.user_attrs.get("owner", {}).get("map_index") == owner.map_index for trial in trials.all())
     digest = hashlib.sha256(f"{plan.plan_id}/{plan.seed}/{owner.map_index}/{had}".encode()).digest()
@@ -42,8 +41,7 @@ def warm(line: Line, plan: Plan, space: Space, past: Sequence[PastStudy]) -> War
     """Make the sampler of a search.
 
     What it proposes follows from the plan, the past and the trials of the study, so a worker that starts again goes on
-    where it was, and another plan of the same line begins elsewhere. It is asked in screening alone: every screening
-    trial has ended before the first one of another fidelity is listed.
+    where it was, and another plan of the same line begins elsewhere. It is asked in screening alone, and sees no more.
     """
     digest = hashlib.sha256(f"{plan.plan_id}/{plan.seed}".encode()).digest()
     return WarmSampler(

@@ -15,7 +15,7 @@ from recsys.store import Store
 from recsys.studies import key
 from recsys.tuning import past
 from recsys.tuning.ending import ending
-from recsys.tuning.outcomes import Progress
+from recsys.tuning.outcomes import CLOSED, Progress
 from recsys.tuning.promotion import STAGES, contenders, entries
 from recsys.tuning.ranking import identity
 from recsys.tuning.space import search_space
@@ -72,9 +72,11 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
     if plan.action is not Action.RETUNE or _closed(store, plan):
         return []
     trials = Trials.load(plan, studies)
-    for earlier in STAGES[: STAGES.index(stage)]:
+    at = STAGES.index(stage)
+    for earlier in STAGES[:at]:
         trials.end_stage(earlier, because=f"the stage {stage} began")
-    trials.take_back(stage, because=f"the stage {stage} began anew")
+    for own in STAGES[at:]:  # a worker of an earlier stage may have been lost on a rung above it
+        trials.take_back(own, because=f"the stage {stage} began anew")
     tiers = _tiers(line, store, plan) if stage == "screen" else None
     trials.enter(stage, entries(line, plan, stage, trials.results(), tiers=tiers))
     n_workers = min(line.search.workers, len(trials.of(stage, TrialState.WAITING)))
@@ -158,7 +160,7 @@ def _closed(store: Store, plan: Plan) -> Study | None:
 def _searched(line: Line, plan: Plan, studies: str) -> Study:
     trials = Trials.load(plan, studies)
     for stage in STAGES:
-        trials.end_stage(stage, because="the search was closed")
+        trials.end_stage(stage, because=CLOSED)
     results = trials.results()
     return Study(
         plan=plan,

@@ -7,7 +7,7 @@ from doing harm: whoever ends its trial has shut it out.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -81,7 +81,7 @@ class Trials:
             ValueError: It has not been opened.
         """
         try:
-            # The sampler of the screening stage is put in when a trial is claimed.
+            # A trial that is claimed gets the sampler of its stage.
             sampler: BaseSampler = RandomSampler(seed=plan.seed)
             study = optuna.load_study(study_name=plan.plan_id, storage=open_storage(studies), sampler=sampler)
         except KeyError as error:
@@ -104,11 +104,15 @@ class Trials:
         return self._study.get_trials(deepcopy=False)
 
     def of(self, stage: str, *states: TrialState) -> list[FrozenTrial]:
-        """The trials of one stage, of the given states or of all."""
-        return [t for t in self.all() if t.user_attrs.get("stage") == stage and (not states or t.state in states)]
+        """The trials of one stage, of the given states or of all; no copies."""
+        return [t for t in self._listed() if t.user_attrs.get("stage") == stage and (not states or t.state in states)]
 
     def enter(self, stage: str, entries: Sequence[Entry]) -> None:
-        """Put entries on the list of `stage`; one that is there already, by its name, stays as it is."""
+        """Put entries on the list of `stage`; one that is there already, by its name, stays as it is.
+
+        Storages know no write on condition. Two workers who list the same at once both do, and the later is a copy,
+        which nobody takes.
+        """
         there = {trial.user_attrs.get("entry") for trial in self.all()}
         for entry in entries:
             if entry.name not in there:
@@ -123,7 +127,9 @@ class Trials:
         pruner: BasePruner,
         fits: Callable[[FrozenTrial], bool],
     ) -> optuna.Trial | None:
-        """Take the next waiting trial of `stage`; those that somebody had to leave come first.
+        """Take the next waiting trial of `stage`; those that somebody had to leave come first, then those of each seed.
+
+        Its sampler and its pruner see the trials of the same stage alone.
 
         Args:
             stage: Whose list.
@@ -137,11 +143,10 @@ class Trials:
             The trial, running from now on; nothing when no trial is left that fits.
         """
         waiting = self.of(stage, TrialState.WAITING)
-        for frozen in sorted(waiting, key=lambda trial: (RESUMES not in trial.user_attrs, trial.number)):
+        for frozen in sorted(waiting, key=_turn):
             if fits(frozen) and self._take(frozen, owner):
                 log.info("%s trial %d of %s is begun by %s", stage, frozen.number, self._study.study_name, owner)
-                self._study.sampler, self._study.pruner = sampler(), pruner
-                return optuna.Trial(self._study, frozen._trial_id)
+                return optuna.Trial(_Rung(self._study, stage, sampler(), pruner), frozen._trial_id)
         return None
 
     def end(self, trial: optuna.Trial, state: TrialState, value: float | None, facts: Mapping[str, Any]) -> None:
@@ -173,7 +178,8 @@ class Trials:
         for trial in self.of(stage, TrialState.RUNNING):
             self._fail(trial, {"reason": f"its worker was lost before {because}", LOST: True})
         waiting = self.of(stage, TrialState.WAITING)
-        for trial in waiting:
+        everything = [t for t in self.all() if t.user_attrs.get("stage") == stage and t.state is TrialState.WAITING]
+        for trial in everything:
             self._fail(trial, {"reason": f"not begun before {because}", NOT_BEGUN: True})
         if waiting:
             log.info("%d trials of %s were not begun before %s", len(waiting), stage, because)
@@ -181,13 +187,29 @@ class Trials:
     def progress(self) -> list[Progress]:
         """Say how far each stage that has begun has come, in their order."""
         by_stage: dict[str, list[FrozenTrial]] = {}
-        for trial in self.all():
+        for trial in self._listed():
             by_stage.setdefault(trial.user_attrs.get("stage", ""), []).append(trial)
         return [progress(stage, trials) for stage, trials in by_stage.items()]
 
     def results(self) -> list[TrialResult]:
         """Every trial that began and ended, in the order of its number."""
         return [result(t) for t in self.all() if t.state.is_finished() and NOT_BEGUN not in t.user_attrs]
+
+    def settled(self) -> list[TrialResult]:
+        """Every result but those of trials whose workers were lost, which are taken up again."""
+        lost = {trial.number for trial in self.all() if LOST in trial.user_attrs}
+        return [found for found in self.results() if found.number not in lost]
+
+    def _listed(self) -> list[FrozenTrial]:
+        """Every trial but the copies: of those of one entry, the first, and what took up one whose worker died."""
+        everything = self.all()
+        names = [trial.user_attrs.get("entry", trial.number) for trial in everything]
+        first = dict(zip(reversed(names), reversed(everything), strict=True))
+        return [
+            trial
+            for name, trial in zip(names, everything, strict=True)
+            if RESUMES in trial.user_attrs or first[name] is trial
+        ]
 
     def _take(self, frozen: FrozenTrial, owner: Attempt) -> bool:
         """Make a waiting trial `owner`'s, unless somebody is faster.
@@ -240,6 +262,29 @@ class Trials:
         else:
             if LOST in facts:
                 log.warning("trial %d of %s was %s", frozen.number, self._study.study_name, facts["reason"])
+
+
+class _Rung(optuna.Study):
+    """A study as the sampler and the pruner of one stage see it.
+
+    Values of different fidelities cannot be compared, and trials of several stages run side by side.
+    """
+
+    def __init__(self, study: optuna.Study, stage: str, sampler: BaseSampler, pruner: BasePruner) -> None:
+        super().__init__(study.study_name, study._storage, sampler, pruner)
+        self._stage = stage
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        """Give what every reading of trials comes to, the public one and those of Optuna's own samplers."""
+        found = super()._get_trials(deepcopy, states, use_cache)
+        return [trial for trial in found if trial.user_attrs.get("stage") == self._stage]
+
+
+def _turn(waiting: FrozenTrial) -> tuple[bool, int, int]:
+    """Say which of several waiting trials comes first."""
+    return RESUMES not in waiting.user_attrs, waiting.user_attrs["seed"], waiting.number
 
 
 def _facts(entry: Entry) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from statistics import median
 
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, Trial
 
 from recsys.dataset import dataset
 from recsys.dataset import load as load_dataset
@@ -21,10 +21,12 @@ from recsys.store import Store
 from recsys.studies import key
 from recsys.tuning.budget import Forecast, fits, left_s
 from recsys.tuning.constraints import Costs
+from recsys.tuning.halving import promote, sources
 from recsys.tuning.objective import Bench, run
 from recsys.tuning.outcomes import paid, result
 from recsys.tuning.past import readable, recall
-from recsys.tuning.promotion import STAGES, contenders, is_incumbent, promoted
+from recsys.tuning.promotion import STAGES, contenders, ended, is_incumbent, promoted
+from recsys.tuning.ranking import identity
 from recsys.tuning.reuse import Results
 from recsys.tuning.sampler import PRUNERS, tpe, warm
 from recsys.tuning.space import Space, search_space
@@ -44,7 +46,7 @@ def work(
     owner: Attempt,
     on_trial: Callable[[TrialResult], None] | None = None,
 ) -> list[TrialResult]:
-    """Run trials of `stage` until none is left that can end in time.
+    """Run trials of `stage` until none is left that can end in time, and before each what is due on the rungs above.
 
     What earlier attempts of the same task left running is ended and taken up again from its checkpoint. A worker whose
     trial has been taken from it in this way stops.
@@ -69,7 +71,8 @@ def work(
     if plan.action is not Action.RETUNE:
         return []
     trials = Trials.load(plan, studies)
-    trials.supersede(stage, owner)
+    for rung in STAGES[STAGES.index(stage) :]:
+        trials.supersede(rung, owner)
     ended: list[TrialResult] = []
     with _threads(line.search.workers):
         for found in _ended_trials(line, store, plan, stage, trials, owner):
@@ -82,7 +85,6 @@ def work(
 def _ended_trials(
     line: Line, store: Store, plan: Plan, stage: str, trials: Trials, owner: Attempt
 ) -> Iterator[TrialResult]:
-    rung: Stage = getattr(line.search, stage)
     _wake()
     frozen = load_dataset(store, dataset(store, plan.dataset_id))
     costs = Costs(
@@ -94,25 +96,24 @@ def _ended_trials(
     )
     searched = search_space(line)
     sampler = _sampler(line, store, plan, trials, owner, searched)
-    left = partial(_left_s, line, plan, stage, trials)
     results = Results(plan.plan_id, trials.all, readable(store))
     while True:
-        fit = partial(_fits, rung, stage, trials, Forecast.of(paid(trials.all())), left())
-        trial = trials.claim(stage, owner, sampler=sampler, pruner=PRUNERS[stage], fits=fit)
-        if trial is None:
+        claimed = _claim(line, plan, stage, trials, owner, sampler)
+        if claimed is None:
             return
+        own, trial = claimed
         bench = Bench(
             store=store,
             plan=plan,
             space=searched,
-            stage=rung,
+            stage=getattr(line.search, own),
             budgets=line.budgets,
             frozen=frozen,
             costs=costs,
             results=results,
             device="cuda" if torch.cuda.is_available() else "cpu",
-            left_s=left,
-            prunes=stage == "screen",
+            left_s=partial(_left_s, line, plan, own, trials),
+            prunes=own == "screen",
         )
         try:
             ending = run(trial, bench)
@@ -123,8 +124,31 @@ def _ended_trials(
             log.warning("trial %d has been taken from %s, which therefore stops", trial.number, owner)
             return
         found = result(trials.all()[trial.number])
-        log.info("%s trial %d of %s: %s %s", stage, trial.number, plan.plan_id, found.state, found.ndcg_at_10)
+        log.info("%s trial %d of %s: %s %s", own, trial.number, plan.plan_id, found.state, found.ndcg_at_10)
         yield found
+
+
+def _claim(
+    line: Line,
+    plan: Plan,
+    stage: str,
+    trials: Trials,
+    owner: Attempt,
+    sampler: Callable[[], BaseSampler],
+) -> tuple[str, Trial] | None:
+    """Take the next trial of a worker of `stage`, with the stage that it is of: the highest rung comes first."""
+    promote(line, plan, stage, trials)
+    forecast = Forecast.of(paid(trials.all()))
+    left = {name: _left_s(line, plan, name, trials) for name in STAGES[STAGES.index(stage) :]}
+
+    def fit(name: str, waiting: FrozenTrial) -> bool:
+        return _fits(getattr(line.search, name), name, trials, forecast, left[name], waiting)
+
+    for name in sources(stage, trials, fit):
+        draw = sampler if name == STAGES[0] else partial(RandomSampler, seed=plan.seed)  # the others leave nothing open
+        if trial := trials.claim(name, owner, sampler=draw, pruner=PRUNERS[name], fits=partial(fit, name)):
+            return name, trial
+    return None
 
 
 def _sampler(
@@ -139,12 +163,18 @@ def _sampler(
 
 def _left_s(line: Line, plan: Plan, stage: str, trials: Trials) -> float:
     """Say how many seconds `stage` has left, what is foreseen for the stages after it being set aside."""
-    after: list[Stage] = [getattr(line.search, name) for name in STAGES[STAGES.index(stage) + 1 :]]
-    ranked = contenders(plan, trials.results())
+    after = STAGES[STAGES.index(stage) + 1 :]
+    results = trials.settled()
+    ranked = contenders(plan, results, before=after[0] if after else None)
     if after and all(is_incumbent(plan, standing) for standing in ranked):
         return left_s(plan.budget_s, trials.spent_s, None)
     forecast = Forecast.of(paid(trials.all()))
-    reserves_s = [forecast.stage(promoted(plan, ranked, rung), rung, workers=line.search.workers) for rung in after]
+    reserves_s = []
+    for name in after:
+        rung: Stage = getattr(line.search, name)
+        done = ended(results, name, rung)
+        awaited = [s for s in promoted(plan, ranked, rung) if identity(s.family, s.configuration) not in done]
+        reserves_s.append(forecast.stage(awaited, rung, workers=line.search.workers))
     return left_s(plan.budget_s, trials.spent_s, reserves_s)
 
 

@@ -45,7 +45,7 @@ def test_the_incumbent_is_tried_first_and_stays_beside_the_best_of_each_stage(sh
     plan = retune(incumbent="markov")
     seen = []
     study = search(plan, on_trial=seen.append)
-    assert seen == list(study.trials)
+    assert sorted(seen, key=lambda trial: trial.number) == list(study.trials)
     assert {trial.state for trial in study.trials} == {"complete"}
 
     screen, refine, confirm = (of(study, stage) for stage in tuning.STAGES)
@@ -56,7 +56,9 @@ def test_the_incumbent_is_tried_first_and_stays_beside_the_best_of_each_stage(sh
     own = identity(plan.family, plan.configuration)
     values = {identity(t.family, t.configuration): t.ndcg_at_10 for t in screen[1:]}
     best = sorted(values, key=values.get, reverse=True)
-    assert [identity(t.family, t.configuration) for t in refine] == [own, best[0], best[1]]
+    assert identity(refine[0].family, refine[0].configuration) == own
+    # Of four challengers two are refined: the best of the first two may be one of them, or a third.
+    assert {own, best[0], best[1]} <= {identity(t.family, t.configuration) for t in refine}
 
     refined = {identity(t.family, t.configuration): t.ndcg_at_10 for t in refine if t.number != refine[0].number}
     finalist = max(refined, key=refined.get)
@@ -64,7 +66,7 @@ def test_the_incumbent_is_tried_first_and_stays_beside_the_best_of_each_stage(sh
     assert {t.seed for t in confirm if t.configuration["epochs"]} <= {7, 8}
 
     assert study.ended.startswith("Every listed trial has ended after ")
-    assert "5 of 5 in screen, 3 of 3 in refine" in study.ended
+    assert f"5 of 5 in screen, {len(refine)} of {len(refine)} in refine" in study.ended
     assert study.incumbent_misses == ()
     assert tuning.study(shop.store, plan.plan_id) == study
     [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "searched"]
@@ -381,20 +383,21 @@ def test_a_search_whose_closing_broke_off_is_closed_by_the_next_call(shop, retun
     assert list(shop.store.list(f"studies/{plan.plan_id}/checkpoints/")) == []
 
 
-def test_the_next_stage_begins_when_nothing_of_the_one_before_is_left(shop, retune):
-    plan = retune()
-    assert begin(shop, plan) == [{"worker": 0}, {"worker": 1}]
-    work(shop, plan)
+def test_the_next_stage_begins_when_nothing_of_the_one_before_is_left(shop, retune, a_line):
+    line = a_line(refine={"trials": 3, "share": 1.0, "epochs": 0.4})  # more than half go up, so none before the end
+    plan = retune(line=line)
+    assert begin(shop, plan, line) == [{"worker": 0}, {"worker": 1}]
+    work(shop, plan, line=line)
     trials = Trials.load(plan, shop.studies)
     trials.enter("screen", [Entry(name="one more", seed=7), Entry(name="and another", seed=7)])
     trials._storage.set_trial_state_values(trials.all()[5]._trial_id, TrialState.RUNNING)  # by a worker that dies
-    jobs = tuning.jobs(shop.line, shop.store, plan, "refine", shop.studies)
-    assert jobs == tuning.jobs(shop.line, shop.store, plan, "refine", shop.studies)  # begun twice: the list is the same
+    jobs = tuning.jobs(line, shop.store, plan, "refine", shop.studies)
+    assert jobs == tuning.jobs(line, shop.store, plan, "refine", shop.studies)  # begun twice: the list is the same
     assert {trial.state.name for trial in trials.of("screen")} == {"COMPLETE", "FAIL"}
-    assert [trial.state.name for trial in trials.of("refine")] == ["WAITING"] * 3
+    assert [trial.state.name for trial in trials.of("refine")] == ["WAITING"] * 4
     assert [(p.stage, p.listed, p.ended) for p in tuning.progress(plan, shop.studies)] == [
         ("screen", 7, 6),
-        ("refine", 3, 0),
+        ("refine", 4, 0),
     ]
 
 

@@ -27,6 +27,7 @@ def test_a_warm_search_proposes_by_what_the_search_before_it_found(shop, retune,
     trials = tuning.work(
         warm.line, warm.store, plan, "screen", warm.studies, owner=tuning.Attempt(run="r", map_index=0, attempt=1)
     )
+    trials = [trial for trial in trials if trial.stage == "screen"]
     assert len(trials) == 5
     assert {n for n, _ in seen} == {1}
     assert all(0 <= correlation <= 1 for _, correlation in seen)
