@@ -274,6 +274,7 @@ class TrialResult:
     reason: str = ""  # why it was pruned or failed
     training: str = ""  # names what was trained, on which data and by which code; trials of one name end alike
     reused: str = ""  # the earlier trial whose result this one was given, instead of being trained once more
+    curve: Mapping[int, float] = field(default_factory=dict)  # NDCG@10 after each quarter of its training, if measured
 
     @property
     def over_budget(self) -> bool:
@@ -314,6 +315,7 @@ class TrialEvidence:
     number: int = -1  # of the trial in its study; -1: of an older version, which did not keep it
     training: str = ""  # as of the trial's result
     reused: str = ""  # as of the trial's result
+    curve: Mapping[int, float] = field(default_factory=dict)  # gain over the incumbent's own at the same quarters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

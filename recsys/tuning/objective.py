@@ -27,6 +27,7 @@ from recsys.training import Training, train
 from recsys.tuning.budget import epochs
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import Costs
+from recsys.tuning.curves import Foresight
 from recsys.tuning.detectors import examine
 from recsys.tuning.outcomes import SEEN_AT
 from recsys.tuning.reuse import Results, training_id
@@ -55,6 +56,7 @@ class Bench:
     device: str
     left_s: Callable[[], float]  # seconds that the stage has left, by what is known at the moment
     prunes: bool  # whether trials are compared before they end
+    foresight: Foresight | None = None  # what earlier searches' curves say of a trial before it ends
 
 
 @dataclass(slots=True)
@@ -225,7 +227,9 @@ class _Watch:
         self._trial, self._bench, self.n_epochs, self._ending = trial, bench, n_epochs, ending
         self.stopped_because = ""
         self._silent_until = time.monotonic() + SIGN_S
-        self._may_stop = bench.prunes and not trial.user_attrs["incumbent"]  # the others are compared with that one
+        facts = trial.user_attrs
+        self._may_stop = not facts["incumbent"] and not facts.get("sentinel")  # with these, the others are compared
+        self._family = facts["family"]
         # Of a trial that is taken up again, these are there already; the last of them may come a second time.
         self._reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
@@ -233,8 +237,8 @@ class _Watch:
         if epoch < self.n_epochs:
             if self._out_of_time():
                 self.stopped_because = "the time of its stage was over"
-            elif self._hopeless(epoch, network):
-                self.stopped_because = "below the median of the others"
+            else:
+                self.stopped_because = self._objection(epoch, network)
         return bool(self.stopped_because)
 
     def _out_of_time(self) -> bool:
@@ -248,13 +252,19 @@ class _Watch:
         self._silent_until = time.monotonic() + SIGN_S
         return self._bench.left_s() <= 0
 
-    def _hopeless(self, epoch: int, network: nn.Module) -> bool:
+    def _objection(self, epoch: int, network: nn.Module) -> str:
+        """Measure and report after each quarter, and say why the trial is not worth going on with, if it is not."""
         quarter = QUARTERS * epoch // self.n_epochs
         if not self._bench.prunes or quarter == QUARTERS * (epoch - 1) // self.n_epochs:
-            return False
+            return ""
         with self._ending.timing("evaluation"):
             windows = measure(self._bench.frozen, network)
         self._ending.value = sum(windows) / len(windows)
         if quarter not in self._reported:
             self._trial.report(self._ending.value, quarter)
-        return self._may_stop and self._trial.should_prune()
+        if not self._may_stop:
+            return ""
+        foresight = self._bench.foresight
+        if foresight and (said := foresight.objection(self._family, quarter, self._ending.value)):
+            return said
+        return "below the median of the others" if self._trial.should_prune() else ""

@@ -45,6 +45,7 @@ def result(trial: FrozenTrial) -> TrialResult:
         reason=facts.get("reason", ""),
         training=facts.get("training", ""),
         reused=facts.get("reused", ""),
+        curve=dict(intermediate),
     )
 
 

@@ -18,6 +18,7 @@ from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, 
 from recsys.settings import Line, Past, Stage
 from recsys.spelling import suggestion
 from recsys.store import Store
+from recsys.tuning.curves import Pair, earlier_pairs, rebased
 from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, PRUNED, PastStudy, PastTrial
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.ranking import identity
@@ -91,6 +92,17 @@ def recall(line: Line, store: Store, plan: Plan, space: Space) -> Recalled:
         if trials:
             studies.append(PastStudy(name=found.plan_id, trials=trials, doubt=doubt(found, plan, now)))
     return Recalled(studies=tuple(studies), carried=tuple(told))
+
+
+def curves(line: Line, store: Store, plan: Plan, stage: str) -> list[Pair]:
+    """Gather what earlier searches' learning curves say of trials of `stage`, discounted as the past is.
+
+    A broken record is told, and passed over.
+    """
+    now = _popularity(store, plan.dataset_id)
+    earlier = [found for found in readable(store) if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
+    rung: Stage = getattr(line.search, stage)
+    return earlier_pairs(earlier, stage, rung, lambda found: doubt(found, plan, now), line.search.past)
 
 
 def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tuple[PastTrial, ...], str]:
@@ -179,16 +191,18 @@ def _wrong(key: str, then: str, past: Past) -> Iterable[str]:
 
 def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
     own = identity(closed.plan.family, closed.plan.configuration)
-    level: dict[str, dict[int, float]] = defaultdict(dict)
+    level: dict[str, dict[int, TrialResult]] = defaultdict(dict)
     for trial in closed.trials:
         if trial.state == "complete" and trial.ndcg_at_10 is not None and _identity(trial) == own:
-            level[trial.stage][trial.seed] = trial.ndcg_at_10
+            level[trial.stage].setdefault(
+                trial.seed, trial
+            )  # a later one may be a duplicate, without a curve
     for trial in closed.trials:
         if not trial.family or not trial.configuration:
             continue
         stage: Stage = getattr(line.search, trial.stage)
         beside = level[trial.stage].get(trial.seed, next(iter(level[trial.stage].values()), None))
-        known = trial.ndcg_at_10 is not None and beside is not None
+        known = trial.ndcg_at_10 is not None and beside is not None and beside.ndcg_at_10 is not None
         yield TrialEvidence(
             stage=trial.stage,
             share=stage.share,
@@ -198,11 +212,12 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             configuration=trial.configuration,
             state=INFEASIBLE if trial.infeasible else trial.state,
             ndcg_at_10=trial.ndcg_at_10,
-            gain=trial.ndcg_at_10 - beside if known else None,  # type: ignore[operator]
+            gain=trial.ndcg_at_10 - beside.ndcg_at_10 if known else None,  # type: ignore[operator,union-attr]
             seconds=trial.seconds,
             number=trial.number,
             training=trial.training,
             reused=trial.reused,
+            curve=rebased(trial, beside) if beside else {},
         )
 
 

@@ -19,6 +19,7 @@ The best of a rung are promoted while it still runs. The sampler of the first se
 that values of another fidelity never mislead it.
 """
 
+SENTINELS = 4  # one in so many screening trials of a warm search has its full length, beside each family's defaults
 LEAST_ETA = 2  # a rung of which more than one in so many go up selects too little to guess who will
 
 
@@ -119,15 +120,25 @@ def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None) -> l
         )
     ]
     return entries + [
-        Entry(name=f"screen-{number}", seed=plan.seed, parameters=_start(line, plan, searched, number, tiers))
+        Entry(
+            name=f"screen-{number}",
+            seed=plan.seed,
+            parameters=_start(line, plan, searched, number, tiers),
+            sentinel=tiers is None and (number <= len(_fresh(line, plan)) or not number % SENTINELS),
+        )
         for number in range(1, line.search.screen.trials)
     ]
 
 
+def _fresh(line: Line, plan: Plan) -> list[str]:
+    """Name the families whose defaults are not the incumbent's own configuration."""
+    own = identity(plan.family, plan.configuration)
+    return [family for family in line.search.families if identity(family, FAMILIES[family].defaults) != own]
+
+
 def _start(line: Line, plan: Plan, searched: Space, number: int, tiers: Tiers | None) -> dict[str, Value]:
     """Parameters that a screening trial is given: a family's defaults, or later what it may not vary."""
-    own = identity(plan.family, plan.configuration)
-    fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) != own]
+    fresh = _fresh(line, plan)
     if number <= len(fresh):
         return searched.start(fresh[number - 1])
     return tiers.held(number) if tiers else {}

@@ -51,6 +51,7 @@ class Entry:
     configuration: Configuration | None = None
     parameters: Mapping[str, Any] | None = None  # those that the sampler shall learn from, by Optuna's names
     incumbent: bool = False
+    sentinel: bool = False  # tried to its end whatever others say of it, so that the past can be proved wrong
 
 
 class Trials:
@@ -234,7 +235,7 @@ class Trials:
     def _list_again(self, trial: FrozenTrial) -> None:
         if any(other.user_attrs.get(RESUMES) == trial.number for other in self.all()):
             return  # an attempt that died just here has done so
-        kept = ("stage", "entry", "seed", "incumbent", "family", "configuration")
+        kept = ("stage", "entry", "seed", "incumbent", "sentinel", "family", "configuration")
         facts = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
         fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         self._enqueue(fixed, {**facts, RESUMES: trial.number}, trial.intermediate_values)
@@ -292,6 +293,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
     return {
         "seed": entry.seed,
         "incumbent": entry.incumbent,
+        "sentinel": entry.sentinel,
         **{name: fact for name, fact in known.items() if fact is not None},
     }
 

@@ -21,10 +21,11 @@ from recsys.store import Store
 from recsys.studies import key
 from recsys.tuning.budget import Forecast, fits, left_s
 from recsys.tuning.constraints import Costs
+from recsys.tuning.curves import Foresight
 from recsys.tuning.halving import promote, sources
 from recsys.tuning.objective import Bench, run
 from recsys.tuning.outcomes import paid, result
-from recsys.tuning.past import readable, recall
+from recsys.tuning.past import curves, readable, recall
 from recsys.tuning.promotion import STAGES, contenders, ended, is_incumbent, promoted
 from recsys.tuning.ranking import identity
 from recsys.tuning.reuse import Results
@@ -97,6 +98,7 @@ def _ended_trials(
     searched = search_space(line)
     sampler = _sampler(line, store, plan, trials, owner, searched)
     results = Results(plan.plan_id, trials.all, readable(store))
+    foresight = _foresight(line, store, plan, trials) if line.search.warm else None
     while True:
         claimed = _claim(line, plan, stage, trials, owner, sampler)
         if claimed is None:
@@ -113,7 +115,8 @@ def _ended_trials(
             results=results,
             device="cuda" if torch.cuda.is_available() else "cpu",
             left_s=partial(_left_s, line, plan, own, trials),
-            prunes=own == "screen",
+            prunes=own == STAGES[0],
+            foresight=foresight if own == STAGES[0] else None,
         )
         try:
             ending = run(trial, bench)
@@ -159,6 +162,17 @@ def _sampler(
         return partial(tpe, trials, plan, owner, n_startup=max(4, line.search.screen.trials // 2))
     made = warm(line, plan, space, recall(line, store, plan, space).studies)
     return lambda: made
+
+
+def _foresight(line: Line, store: Store, plan: Plan, trials: Trials) -> Foresight:
+    """Say what earlier searches' curves tell of a screening trial before it ends."""
+    return Foresight(
+        plan=plan,
+        stage=STAGES[0],
+        goes_on=line.search.refine.trials,
+        past=curves(line, store, plan, STAGES[0]),
+        results=trials.settled,
+    )
 
 
 def _left_s(line: Line, plan: Plan, stage: str, trials: Trials) -> float:
