@@ -238,6 +238,16 @@ class DriftVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """What a search gives the trials of one stage, where earlier searches tell something of it."""
+
+    stage: str
+    share: float  # of the training users
+    epochs: float  # of a configuration's own
+    because: str  # one sentence with the numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do about a verdict, and within which limits."""
 
@@ -253,6 +263,7 @@ class Plan:
     by: str  # a person, or schedule
     as_of: datetime
     past: tuple[str, ...] = ()  # a sentence for each earlier search: what of it was carried over, changed and left
+    rungs: tuple[Rung, ...] = ()  # what takes the place of the line's own shares and epochs
 
 
 # --- search
@@ -288,6 +299,26 @@ class TrialResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far one rung of a search ranked configurations as a higher one did, over this search and earlier ones."""
+
+    lower: str  # the stages
+    upper: str
+    configurations: int  # that have ended on both
+    tau: Estimate | None  # Kendall's tau-b; None: too few to tell
+    because: str  # the numbers in words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """What a search did."""
 
@@ -296,6 +327,7 @@ class Study:
     seconds: float
     ended: str  # why the search ended
     incumbent_misses: tuple[str, ...]  # the line's own budgets that the incumbent's configuration misses
+    agreements: tuple[Agreement, ...] = ()  # of every two rungs that differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,15 +381,6 @@ class Candidate:
 
 
 # --- review of what is searched
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A number with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

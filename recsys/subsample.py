@@ -32,7 +32,7 @@ def portion(sequences: Sequences, share: float, *, seed: int) -> Sequences:
         raise ValueError(f"share must lie in (0, 1] but is {share}.")
     if share == 1:
         return sequences
-    return _of(sequences, np.sort(_order(sequences, seed)[: math.ceil(share * sequences.n_users)]))
+    return only(sequences, np.sort(_order(sequences, seed)[: math.ceil(share * sequences.n_users)]))
 
 
 def strata(sequences: Sequences) -> NDArray[np.int64]:
@@ -58,6 +58,18 @@ def strata(sequences: Sequences) -> NDArray[np.int64]:
     return np.stack([_quarters(values) for values in (lengths, taste, np.where(lengths > 0, last, 0))], axis=1)
 
 
+def only(sequences: Sequences, kept: NDArray[np.int64]) -> Sequences:
+    """Give the sequences of the users `kept`, ascending, as sequences of their own."""
+    lengths = np.diff(sequences.offsets)
+    chosen = np.repeat(np.isin(np.arange(sequences.n_users), kept), lengths)
+    return Sequences(
+        items=sequences.items[chosen],
+        times=sequences.times[chosen],
+        offsets=np.concatenate([[0], np.cumsum(lengths[kept])]),
+        n_items=sequences.n_items,
+    )
+
+
 def _quarters(values: NDArray) -> NDArray[np.int64]:
     """Cut values into bins of equal size; equal values are in the bin of the first of them. Shape [U]."""
     first = np.searchsorted(np.sort(values), values, side="left")
@@ -72,15 +84,3 @@ def _order(sequences: Sequences, seed: int) -> NDArray[np.int64]:
     # A rotation by the golden ratio (Niederreiter 1992, chapter 3), begun anywhere: all users have the same chance.
     places = (rng.random() + GOLDEN * np.arange(sequences.n_users)) % 1
     return laid_out[np.argsort(places, kind="stable")]
-
-
-def _of(sequences: Sequences, kept: NDArray[np.int64]) -> Sequences:
-    """Give the sequences of the users `kept`, ascending, as sequences of their own."""
-    lengths = np.diff(sequences.offsets)
-    chosen = np.repeat(np.isin(np.arange(sequences.n_users), kept), lengths)
-    return Sequences(
-        items=sequences.items[chosen],
-        times=sequences.times[chosen],
-        offsets=np.concatenate([[0], np.cumsum(lengths[kept])]),
-        n_items=sequences.n_items,
-    )

@@ -213,7 +213,9 @@ def search(
         as_json,
         {"outcome": "done", "plan": dump(plan), "study": dump(study), "candidate": dump(candidate)},
         f"{plan.because} {study.ended} The candidate is {candidate.candidate_id}: {candidate.family} "
-        f"{json.dumps(dict(candidate.configuration))}." + "".join(f"\nThe past, {told}" for told in plan.past),
+        f"{json.dumps(dict(candidate.configuration))}."
+        + "".join(f"\nThe past, {told}" for told in plan.past)
+        + "".join(f"\n{rung.because}" for rung in plan.rungs),
     )
 
 

@@ -13,12 +13,13 @@ from recsys.dataset import dataset
 from recsys.dataset import load as load_dataset
 from recsys.errors import NotFound
 from recsys.models import FAMILIES
-from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, parse, to_json
+from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
 from recsys.tuning.constraints import Costs
-from recsys.tuning.past import recall
+from recsys.tuning.past import before, recall
+from recsys.tuning.rungs import raised
 from recsys.tuning.space import search_space
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ def decide(
     )
     if taken is Action.RETUNE and line.search.warm:
         made = replace(made, past=recall(line, store, made, search_space(line)).carried)
+    if taken is Action.RETUNE:
+        made = replace(made, rungs=raised(line, before(store, made)))
     return _keep(store, made, misses)
 
 
@@ -254,6 +257,7 @@ def _keep(store: Store, made: Plan, misses: tuple[str, ...]) -> Plan:
                 "family": made.family,
                 "configuration": dict(made.configuration),
                 "budget_s": made.budget_s,
+                **({"rungs": [dump(rung) for rung in made.rungs]} if made.rungs else {}),
                 **({"misses": list(misses)} if made.action is Action.REFIT else {}),
             },
             id=f"decided-{made.plan_id}",

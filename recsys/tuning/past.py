@@ -55,7 +55,13 @@ def check_past(line: Line) -> None:
 
 def keep(line: Line, store: Store, closed: Study) -> None:
     """Write down what a closed search found; writing it twice does no harm."""
-    made = Evidence(
+    made = found_by(line, store, closed)
+    store.put(f"{FOLDER}{made.plan_id}.json", to_json(made))
+
+
+def found_by(line: Line, store: Store, closed: Study) -> Evidence:
+    """Say what a search found, in terms that later ones can use."""
+    return Evidence(
         plan_id=closed.plan.plan_id,
         dataset_id=closed.plan.dataset_id,
         as_of=closed.plan.as_of,
@@ -64,7 +70,6 @@ def keep(line: Line, store: Store, closed: Study) -> None:
         popularity=_popularity(store, closed.plan.dataset_id),
         trials=tuple(_trials(line, closed)),
     )
-    store.put(f"{FOLDER}{made.plan_id}.json", to_json(made))
 
 
 def recall(line: Line, store: Store, plan: Plan, space: Space) -> Recalled:
@@ -100,9 +105,8 @@ def curves(line: Line, store: Store, plan: Plan, stage: str) -> list[Pair]:
     A broken record is told, and passed over.
     """
     now = _popularity(store, plan.dataset_id)
-    earlier = [found for found in readable(store) if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
     rung: Stage = getattr(line.search, stage)
-    return earlier_pairs(earlier, stage, rung, lambda found: doubt(found, plan, now), line.search.past)
+    return earlier_pairs(before(store, plan), stage, rung, lambda found: doubt(found, plan, now), line.search.past)
 
 
 def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tuple[PastTrial, ...], str]:
@@ -152,6 +156,11 @@ def readable(store: Store) -> list[Evidence]:
     return sorted(found, key=_age)
 
 
+def before(store: Store, plan: Plan) -> list[Evidence]:
+    """Read what searches before that of `plan` found, oldest first; a broken record is told, and passed over."""
+    return [found for found in readable(store) if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
+
+
 def doubt(found: Evidence, plan: Plan, now: Mapping[str, float]) -> float:
     """Say how much less a value of that search is worth than a fresh one: 1 or more."""
     age = max(0.0, (plan.as_of - found.as_of) / timedelta(days=1))
@@ -194,9 +203,7 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
     level: dict[str, dict[int, TrialResult]] = defaultdict(dict)
     for trial in closed.trials:
         if trial.state == "complete" and trial.ndcg_at_10 is not None and _identity(trial) == own:
-            level[trial.stage].setdefault(
-                trial.seed, trial
-            )  # a later one may be a duplicate, without a curve
+            level[trial.stage].setdefault(trial.seed, trial)  # a later one may be a duplicate, without a curve
     for trial in closed.trials:
         if not trial.family or not trial.configuration:
             continue

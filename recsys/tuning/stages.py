@@ -3,21 +3,24 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from optuna.trial import TrialState
 from pydantic import JsonValue
 
 from recsys import ledger
 from recsys.errors import NotFound
-from recsys.records import Action, Plan, Study, TrialResult, parse, to_json
+from recsys.records import Action, Plan, Study, TrialResult, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
 from recsys.tuning import past
+from recsys.tuning.agreement import agreements
 from recsys.tuning.ending import ending
 from recsys.tuning.outcomes import CLOSED, Progress
 from recsys.tuning.promotion import STAGES, contenders, entries
 from recsys.tuning.ranking import identity
+from recsys.tuning.rungs import fitted
 from recsys.tuning.space import search_space
 from recsys.tuning.tiers import Tiers
 from recsys.tuning.trials import Trials
@@ -71,7 +74,7 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
     check_stage(stage)
     if plan.action is not Action.RETUNE or _closed(store, plan):
         return []
-    trials = Trials.load(plan, studies)
+    line, trials = fitted(line, plan), Trials.load(plan, studies)
     at = STAGES.index(stage)
     for earlier in STAGES[:at]:
         trials.end_stage(earlier, because=f"the stage {stage} began")
@@ -101,7 +104,8 @@ def close(line: Line, store: Store, plan: Plan, studies: str) -> Study:
     """
     if found := _closed(store, plan):
         return found
-    closed = _searched(line, plan, studies) if plan.action is Action.RETUNE else _not_searched(plan)
+    line = fitted(line, plan)
+    closed = _searched(line, store, plan, studies) if plan.action is Action.RETUNE else _not_searched(plan)
     for entry in store.list(key(plan.plan_id, "checkpoints/")):
         store.delete(entry.key)
     if plan.action is Action.RETUNE:
@@ -157,18 +161,28 @@ def _closed(store: Store, plan: Plan) -> Study | None:
         return None
 
 
-def _searched(line: Line, plan: Plan, studies: str) -> Study:
+def _searched(line: Line, store: Store, plan: Plan, studies: str) -> Study:
     trials = Trials.load(plan, studies)
     for stage in STAGES:
         trials.end_stage(stage, because=CLOSED)
     results = trials.results()
-    return Study(
+    found = Study(
         plan=plan,
         trials=tuple(results),
         seconds=trials.spent_s,
-        ended=" ".join(filter(None, [ending(line, plan, trials, results), _past_said(trials)])),
+        ended="",
         incumbent_misses=_incumbent_misses(plan, results),
     )
+    searches = [*past.before(store, plan), past.found_by(line, store, found)]
+    found = replace(found, agreements=agreements(line, [search.trials for search in searches]))
+    said = [ending(line, plan, trials, results), _agreed(found), _past_said(trials)]
+    return replace(found, ended=" ".join(filter(None, said)))
+
+
+def _agreed(found: Study) -> str:
+    """Say in one sentence how far the rungs ranked alike; nothing where no configuration has ended on two."""
+    said = [agreement.because for agreement in found.agreements if agreement.configurations]
+    return f"Ranks agreed, by Kendall's tau-b, {'; '.join(said)}." if said else ""
 
 
 def _incumbent_misses(plan: Plan, results: Sequence[TrialResult]) -> tuple[str, ...]:
@@ -201,6 +215,7 @@ def _tell_ledger(store: Store, closed: Study) -> None:
         "trials": dict(Counter(trial.state for trial in closed.trials)),
         "infeasible": sum(bool(trial.infeasible) for trial in closed.trials),
         "unsound": sum(trial.unsound for trial in closed.trials),
+        "agreements": [dump(agreement) for agreement in closed.agreements],
         "duplicates": sum(bool(trial.reused) for trial in closed.trials),
         "incumbent_misses": list(closed.incumbent_misses),
         "seconds": closed.seconds,

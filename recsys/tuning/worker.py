@@ -29,6 +29,7 @@ from recsys.tuning.past import curves, readable, recall
 from recsys.tuning.promotion import STAGES, contenders, ended, is_incumbent, promoted
 from recsys.tuning.ranking import identity
 from recsys.tuning.reuse import Results
+from recsys.tuning.rungs import fitted
 from recsys.tuning.sampler import PRUNERS, tpe, warm
 from recsys.tuning.space import Space, search_space
 from recsys.tuning.stages import check_stage
@@ -71,7 +72,7 @@ def work(
     check_stage(stage)
     if plan.action is not Action.RETUNE:
         return []
-    trials = Trials.load(plan, studies)
+    line, trials = fitted(line, plan), Trials.load(plan, studies)
     for rung in STAGES[STAGES.index(stage) :]:
         trials.supersede(rung, owner)
     ended: list[TrialResult] = []

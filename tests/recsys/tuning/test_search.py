@@ -464,3 +464,20 @@ def test_what_is_unsound_is_not_counted_and_says_why(shop, retune):
     assert study.incumbent_misses == ()
     [entry] = ledger.read(shop.store, what="searched")
     assert (entry.evidence["unsound"], entry.evidence["infeasible"]) == (1, 1)
+
+
+def test_a_search_says_how_far_its_rungs_ranked_alike(shop, retune, search):
+    study = search(retune(incumbent="markov"))
+    both = len({identity(t.family, t.configuration) for t in of(study, "refine")})
+    assert [(found.lower, found.upper) for found in study.agreements] == [
+        ("screen", "refine"),
+        ("screen", "confirm"),
+        ("refine", "confirm"),
+    ]
+    assert (study.agreements[0].configurations, study.agreements[0].tau) == (both, None)
+    assert (
+        f" Ranks agreed, by Kendall's tau-b, screen with refine: too few to tell ({both} configurations on both, and "
+        "it takes 8); screen with confirm: "
+    ) in study.ended
+    [entry] = ledger.read(shop.store, what="searched")
+    assert entry.evidence["agreements"] == [dump(found) for found in study.agreements]
