@@ -15,8 +15,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from syne_tune.config_space import Domain, choice, lograndint, loguniform, randint, uniform
-from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler
-from syne_tune.optimizer.schedulers.single_objective_scheduler import SingleObjectiveScheduler
 from syne_tune.optimizer.schedulers.transfer_learning.quantile_based.quantile_based_searcher import (
     QuantileBasedSurrogateSearcher,
 )
@@ -51,10 +49,7 @@ class QuantileSampler(BaseSampler):
         domains = {name: _domain(distribution) for name, distribution in self._space.items()}
         evaluations = {study.name: _evaluations(study, self._space, domains) for study in past}
         rows = [_flat(parameters, self._space) for parameters in answers.parameters]
-        searcher = _Searcher(domains, evaluations, drawn=_drawn(tuple(self._space.items())), rows=rows, seed=seed)
-        self._scheduler = AskTellScheduler(
-            SingleObjectiveScheduler(domains, metric=METRIC, searcher=searcher, do_minimize=True, random_seed=seed)
-        )
+        self._searcher = _Searcher(domains, evaluations, drawn=_drawn(tuple(self._space.items())), rows=rows, seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Propose everything at once."""
@@ -64,7 +59,7 @@ class QuantileSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Ask the searcher, which learns nothing from the new trials, until it names something new."""
-        while (row := self._scheduler.ask().config[ROW]) in self._proposed:
+        while (row := int(self._searcher.suggest()[ROW])) in self._proposed:
             pass
         self._proposed.add(row)
         return dict(self._answers.parameters[row])

@@ -151,6 +151,10 @@ class Belief:
         """Expected value at each candidate. Shape [m]."""
         return self.weights @ self.means
 
+    def optimistic(self, deviations: float) -> Vector:
+        """Give the value that so many standard deviations over the expected one would be. Shape [m]."""
+        return self.weights @ (self.means + deviations * self.deviations)
+
     def improvement(self, best: float) -> Vector:
         """Give the expected improvement over `best` at each candidate (Jones et al. 1998, equation 15). Shape [m]."""
         gain = (self.means - best) / self.deviations

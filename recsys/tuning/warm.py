@@ -22,6 +22,8 @@ from recsys.tuning.surrogate import Belief, Past, believe
 log = logging.getLogger(__name__)
 
 DRAWN, BEST_PAST, VARIED = 160, 40, 100  # candidates of each origin
+BELIEVED = 0.6  # a correlation above this is as good as the whole past: what it expects is tried before what it doubts
+OPTIMISM = 0.3  # deviations by which it may be wrong to the better, then
 PROBED = 0.4  # share of the proposals that go to the kind of model tried least, where the past says nothing
 COLD = 0.15  # a correlation below this is as good as none
 CORRELATION = "warm:correlation"  # the system attribute that keeps how much the past said when a trial was proposed
@@ -93,7 +95,7 @@ class WarmSampler(BaseSampler):
             candidates = draw_candidates(encoding, points, values, past, rng)
         candidates = _fresh(candidates, points, running)
         belief = foresee(points, values, running, candidates, encoding.categorical, past)
-        gains = belief.improvement(float(values.max())) if len(values) else belief.mean
+        gains = promise(belief, values, past)
         if len(values) and rng.random() < PROBED * (1 - (belief.correlation if past is not None else 0.0)):
             gains = np.where(_least_tried(encoding, points, running, candidates), gains, -np.inf)
         point = candidates[int(np.argmax(gains))]
@@ -157,6 +159,19 @@ def foresee(
         expected = believe(points, values, running, categorical, past=past)
         points, values = np.concatenate([points, running]), np.concatenate([values, expected.mean])
     return believe(points, _tamed(values, past), candidates, categorical, past=past)
+
+
+def promise(belief: Belief, values: Vector, past: Past | None) -> Vector:
+    """Say how much each candidate promises, shape [m].
+
+    The expected improvement over a poor first trial is largest where least is known. With a past that predicts, that
+    wastes the trials that matter most: the best ones are known already, and are tried in their order.
+    """
+    if not len(values):
+        return belief.mean
+    if past is not None and belief.correlation > BELIEVED:
+        return belief.optimistic(OPTIMISM)
+    return belief.improvement(float(values.max()))
 
 
 def _least_tried(encoding: Encoding, points: Points, running: Points, candidates: Points) -> NDArray[np.bool_]:

@@ -4,7 +4,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from recsys.tuning.evidence import PastStudy, PastTrial
-from recsys.tuning.warm import WarmSampler
+from recsys.tuning.surrogate import Belief, Past
+from recsys.tuning.warm import WarmSampler, promise
 
 SPACE = {
     "kind": CategoricalDistribution(["flat", "deep"]),
@@ -63,6 +64,19 @@ def test_a_past_that_predicts_keeps_its_weight():
     run(warm, 10)
     assert warm.correlation > 0.5
     assert not warm.is_cold
+
+
+@pytest.mark.parametrize(("correlation", "tried_first"), [(0.9, 0), (0.3, 1)])
+def test_what_a_past_that_predicts_expects_comes_before_what_nobody_knows(correlation, tried_first):
+    belief = Belief(
+        weights=np.ones(1),
+        correlations=np.array([correlation]),
+        means=np.array([[0.9, 0.4]]),
+        deviations=np.array([[0.1, 1.7]]),
+    )
+    some = Past(np.zeros((1, 1)), np.zeros(1), np.zeros(1, int), np.ones(1), np.array([False]), 1.0)
+    assert np.argmax(promise(belief, np.array([0.5]), some)) == tried_first
+    assert np.argmax(promise(belief, np.array([0.5]), None)) == 1
 
 
 def test_without_a_past_it_is_a_search_of_its_own():
