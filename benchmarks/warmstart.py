@@ -285,9 +285,10 @@ EDITS: dict[str, Edit] = {
     ),
     "rescaled": Edit(past={"hybrid": Past(scaled={"lr": 0.001})}, names_of_then=_configurations(_in_thousandths)),
     "widened": Edit(then=_hybrid(lr=[0.001, 0.008])),
-    "narrowed": Edit(now=_hybrid(lr=[0.001, 0.01])),
+    # What is taken away is what the best do not have: without them the rest would be an easy search for everybody.
+    "narrowed": Edit(now=_hybrid(lr=[0.002, 0.02])),
     "choice added": Edit(then=_hybrid(dim=[16, 32])),
-    "choice removed": Edit(now=_hybrid(dim=[32, 64])),
+    "choice removed": Edit(now=_hybrid(dim=[16, 32])),
     "parameter added": Edit(
         then=_hybrid(softmax=["full"]),
         past={"hybrid": Past(implied={"softmax": "full"})},
