@@ -1,7 +1,9 @@
 """Decide, search, choose.
 
-Decides between nothing, a refit of one configuration and a search for a better one. A search runs in three stages,
-each on as many workers as the line says, in the pool and queue `gpu`. Its event on the asset *candidate* wakes the
+Decides between nothing, a refit of one configuration, that one beside a few sentinels, and a search for a better one,
+by what each is expected to gain and to take. A search runs in three stages, each on as many workers as the line says,
+in the pool and queue `gpu`. One that would run into the line's next feature refresh is put off: `open_search` is then
+skipped, and its log names both instants. Its event on the asset *candidate* wakes the
 DAG *promote*. Beside that, the review says which parameters matter over all searches, and proposes what to search.
 
 To search although nothing drifted, start a run with `{"action": "retune", "reason": "..."}`; to train one

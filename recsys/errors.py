@@ -13,7 +13,7 @@ RecsysError
 ├── Diverged                a training's loss is no longer a number
 ├── BadScores               a model gives scores that are no finite numbers, so they rank nothing
 ├── NoCandidate             a search ended with no feasible finished trial
-├── BudgetExhausted         a search may not begin another trial
+├── NoTime                  a search would not end before its line's features are refreshed
 ├── BadBundle               a bundle's bytes, graph or vocabulary are not what its manifest says
 ├── Held                    the gate did not pass a candidate, so production stays as it is
 ├── LostRace                somebody else moved the channel pointer first
@@ -25,6 +25,7 @@ A wrong argument is a `ValueError`, a wrong file of the user's is a `LineError`
 Every error takes the facts as attributes, so that callers need not parse its message.
 """
 
+from datetime import datetime
 from typing import Any
 
 
@@ -104,8 +105,13 @@ class NoCandidate(RecsysError):
     """A search ended without a feasible, finished trial."""
 
 
-class BudgetExhausted(RecsysError):
-    """A search has no seconds left for another trial."""
+class NoTime(RecsysError):
+    """A search would not end, at `ends`, before its line's features are refreshed, at `refresh`."""
+
+    def __init__(self, message: str, *, ends: datetime, refresh: datetime) -> None:
+        super().__init__(message)
+        self.ends = ends
+        self.refresh = refresh
 
 
 class BadBundle(RecsysError):

@@ -20,7 +20,9 @@ DECISIONS = (
     "refused",  # objects or rows went into quarantine
     "frozen",  # a dataset was made, or found to exist
     "judged",  # the newest window was compared with the incumbent's reference
-    "decided",  # nothing, refit or retune
+    "decided",  # nothing, refit, sentinels or retune
+    "opened",  # seconds were set aside for a search, and its clock started
+    "put off",  # a search would not have ended before the line's next feature refresh
     "searched",  # a study ended
     "reviewed",  # what is searched was reviewed, and changes of it proposed or not
     "edited",  # a person applied proposals of a review to the line's file

@@ -97,7 +97,22 @@ class Action(StrEnum):
 
     NOTHING = "nothing"
     REFIT = "refit"  # train a given configuration again on the new data
+    SENTINELS = "sentinels"  # try it beside a few others that earlier searches found good, and train the best
     RETUNE = "retune"  # search for a better one
+
+    @property
+    def searches(self) -> bool:
+        """Whether it opens a study."""
+        return self in (Action.SENTINELS, Action.RETUNE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 # --- feedback
@@ -248,6 +263,26 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One thing that could be done about a verdict, and what it is expected to be worth."""
+
+    action: Action
+    gain: Estimate  # expected gain of NDCG@10 over doing nothing, as a share of it, with a 90 % interval
+    seconds: float  # expected seconds of training
+    score: float  # seconds that the gain is worth by the line, less those that it takes
+    barred: str = ""  # the rule by which the loop may not choose it by itself; empty: it may
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentinel:
+    """A configuration that a short search tries beside the incumbent's."""
+
+    family: str
+    configuration: Configuration
+    because: str  # one phrase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do about a verdict, and within which limits."""
 
@@ -264,9 +299,23 @@ class Plan:
     as_of: datetime
     past: tuple[str, ...] = ()  # a sentence for each earlier search: what of it was carried over, changed and left
     rungs: tuple[Rung, ...] = ()  # what takes the place of the line's own shares and epochs
+    options: tuple[Option, ...] = ()  # all that could be done, this action among them
+    sentinels: tuple[Sentinel, ...] = ()  # of a short search: what it tries beside the incumbent's configuration
+    ordered: bool = False  # whether a person chose the action
 
 
 # --- search
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What a trial used of the machine that it ran on."""
+
+    cpu_s: float  # of all threads of its process
+    waited_s: float  # from when it was listed until a worker began it
+    rss_growth_mib: float  # how far its process grew at most beyond where it stood
+    gpu_s: float | None = None  # in which it held the GPU, training and evaluating; None: there was none
+    gpu_peak_mib: float | None = None  # memory of the GPU at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +335,10 @@ class TrialResult:
     training: str = ""  # names what was trained, on which data and by which code; trials of one name end alike
     reused: str = ""  # the earlier trial whose result this one was given, instead of being trained once more
     curve: Mapping[int, float] = field(default_factory=dict)  # NDCG@10 after each quarter of its training, if measured
+    saved_s: float = 0.0  # what that one had taken
+    units: float = 0.0  # share of the users times epochs trained here
+    evaluation_s: float = 0.0  # of the seconds, those in which nothing was trained
+    use: Use | None = None  # None: its worker was lost, or of an older version
 
     @property
     def over_budget(self) -> bool:
@@ -296,15 +349,6 @@ class TrialResult:
     def unsound(self) -> bool:
         """Whether it was trained, and what it learned is unsound."""
         return bool(self.infeasible and self.training)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A number with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +363,27 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """Seconds of a search's trials that went into one thing."""
+
+    cause: str  # useful, pruned, failed, infeasible, unsound, duplicate, lost, after the plateau, overhead
+    trials: int
+    seconds: float
+    saved_s: float = 0.0  # of duplicates: what their results had taken elsewhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageGain:
+    """What one stage of a search found, and for how much."""
+
+    stage: str  # or all, for the whole search: the gain of its last stage for the seconds of all
+    trials: int  # that began and ended
+    seconds: float  # of all of them, side by side or not
+    gain: float | None  # best NDCG@10 less the incumbent's in the same stage; None: either has no value
+    gain_per_hour: float | None  # the same for each hour of `seconds`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """What a search did."""
 
@@ -328,6 +393,9 @@ class Study:
     ended: str  # why the search ended
     incumbent_misses: tuple[str, ...]  # the line's own budgets that the incumbent's configuration misses
     agreements: tuple[Agreement, ...] = ()  # of every two rungs that differ
+    reserved_s: float = 0.0  # seconds that were set aside when it was opened
+    spending: tuple[Spending, ...] = ()  # what the seconds of all trials went into; they add up
+    stages: tuple[StageGain, ...] = ()  # what each stage found for its seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +416,9 @@ class TrialEvidence:
     training: str = ""  # as of the trial's result
     reused: str = ""  # as of the trial's result
     curve: Mapping[int, float] = field(default_factory=dict)  # gain over the incumbent's own at the same quarters
+    saved_s: float = 0.0  # as of the trial's result
+    units: float = 0.0  # as of the trial's result; 0: of an older version, which did not keep it
+    evaluation_s: float = 0.0  # as of the trial's result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -254,6 +254,12 @@ class Gate(_Table):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 
+class Decision(_Table):
+    """What a better model is worth, by which the loop chooses what to do about a drift."""
+
+    percent_worth_s: float = Field(default=3600, ge=0)  # seconds of training that a gain of 1 % of NDCG@10 is worth
+
+
 class Schedule(_Table):
     """When the line moves by itself; cron expressions or Airflow's presets."""
 
@@ -261,9 +267,11 @@ class Schedule(_Table):
     retune: str | None = None  # None: when drift has been judged, or by hand
     rest_days: float = Field(default=0, ge=0, le=_LONGEST_DAYS)  # so long after a search, only a person begins another
     refit_after_days: Days = 28  # an incumbent older than this is refitted although nothing drifted
+    feature_refresh: str | None = None  # when the line's features are refreshed; no search may still run then
+    feature_refresh_margin_minutes: float = Field(default=10, ge=0, le=_LONGEST_MINUTES)  # it ends so long before
     timeout_minutes: float = Field(default=120, gt=0, le=_LONGEST_MINUTES)  # of any task
 
-    @field_validator("feedback", "retune")
+    @field_validator("feedback", "retune", "feature_refresh")
     @classmethod
     def _is_a_time(cls, expression: str | None) -> str | None:
         """Refuse an expression at which Airflow would reject the DAGs of all lines."""
@@ -290,6 +298,7 @@ class Line(_Table):
     search: Search
     budgets: Budgets
     gate: Gate = Gate()
+    decision: Decision = Decision()
     schedule: Schedule = Schedule()
 
     @property

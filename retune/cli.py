@@ -1,7 +1,7 @@
 """Run any part of the loop by hand: the command `retune`.
 
-Exit codes: 0 done, 1 held by the gate, or nothing taken because all of it was refused, 2 error, 130 a search was ended
-by Ctrl-C or SIGTERM.
+Exit codes: 0 done, 1 held by the gate, or nothing taken because all of it was refused, or a search put off by the
+line's feature refresh, 2 error, 130 a search was ended by Ctrl-C or SIGTERM.
 """
 
 import json
@@ -18,12 +18,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from recsys.errors import Held, LineError, NoFeedback, RecsysError, RefusedBatch
+from recsys.errors import Held, LineError, NoFeedback, NoTime, RecsysError, RefusedBatch
 from recsys.records import Action, dump
 from retune import stages
 
 if TYPE_CHECKING:
-    from recsys.records import CheckedBatch, TableVersion
+    from recsys.records import CheckedBatch, Plan, TableVersion
     from retune.edits import Edited
 
 DONE, HELD, ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -152,6 +152,39 @@ def drift(
 
 
 @app.command()
+def decide(
+    line: LineName = None,
+    *,
+    action: Annotated[Action | None, typer.Option(help="Override the decision; needs --reason.")] = None,
+    budget_s: Annotated[
+        float | None, typer.Option(min=1, help="Seconds a search may take; the line's own if left out.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset to decide about; the newest if left out.")] = None,
+    reason: Reason = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Decide what to do, and say what each thing that could be done is expected to gain and to take.
+
+    `retune search LINE --plan ID` carries the decision out.
+    """
+    if action is not None and not reason:
+        raise ValueError("--action overrides the decision and therefore needs --reason.")
+    site = _site(line)
+    verdict = stages.judge(site, stages.newest_dataset(site, dataset))
+    plan = stages.decide(
+        site, verdict, by=_who(by), reason=reason, action=action, budget_s=budget_s, nonce=secrets.token_hex(8)
+    )
+    then = "" if plan.action is Action.NOTHING else f" `retune search {site.line.name} --plan {plan.plan_id}` does it."
+    _show(
+        as_json,
+        {"outcome": "decided", "plan": dump(plan)},
+        f"{plan.because} The plan: {plan.action}.{then}",
+        _weighed(plan),
+    )
+
+
+@app.command()
 def search(
     line: LineName = None,
     *,
@@ -205,6 +238,10 @@ def search(
             with run.live(plan, quiet=as_json) as on_trial:
                 study = run.run(site, plan, on_trial=on_trial)
             candidate = stages.choose(site, plan)
+    except NoTime as late:
+        again = f"`retune search {site.line.name} --plan {plan.plan_id}` carries it out later."
+        _show(as_json, {"outcome": "put off", "plan": dump(plan), "because": str(late)}, f"{late} {again}")
+        raise typer.Exit(HELD) from late
     except KeyboardInterrupt:
         again = f"retune search {site.line.name} --plan {plan.plan_id}"
         stopped = InterruptedError(f"{plan.plan_id} was ended before it was done; `{again}` takes it up again.")
@@ -216,6 +253,7 @@ def search(
         f"{json.dumps(dict(candidate.configuration))}."
         + "".join(f"\nThe past, {told}" for told in plan.past)
         + "".join(f"\n{rung.because}" for rung in plan.rungs),
+        _table(("", "trials", "seconds", "gain", "gain an hour", ""), run.account(study)),
     )
 
 
@@ -438,6 +476,25 @@ def demo(
 
 
 # --- helping the commands
+
+
+def _weighed(plan: "Plan") -> Table:
+    """Lay out what could be done, by what it is worth."""
+    return _table(
+        ("", "action", "expected gain", "nine of ten", "takes", "worth", "not by itself, because"),
+        [
+            (
+                "→" if option.action is plan.action else "",
+                str(option.action),
+                f"{100 * option.gain.value:+.1f} %",
+                f"{100 * option.gain.low:+.1f} to {100 * option.gain.high:+.1f} %",
+                f"{option.seconds:.0f} s",
+                f"{option.score:+.0f} s",
+                option.barred,
+            )
+            for option in plan.options
+        ],
+    )
 
 
 def _log_level() -> str:

@@ -46,6 +46,18 @@ def run(site: stages.Site, plan: Plan, *, on_trial: OnTrial) -> Study:
     return stages.close_search(site, plan)
 
 
+def account(study: Study) -> list[tuple[str, ...]]:
+    """Lay out what each stage found and for how much, and below that what the trials' seconds went into."""
+    rows: list[tuple[str, ...]] = [
+        (part.stage, str(part.trials), f"{part.seconds:.1f}", _gain(part.gain), _gain(part.gain_per_hour), "")
+        for part in study.stages
+    ]
+    for spent in study.spending:
+        saved = f"{spent.saved_s:.1f} s saved" if spent.saved_s else ""
+        rows.append((f"  {spent.cause}", str(spent.trials), f"{spent.seconds:.1f}", "", "", saved))
+    return rows
+
+
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does, by a `KeyboardInterrupt`. Belongs in the main thread."""
@@ -135,6 +147,10 @@ def live(plan: Plan, *, quiet: bool) -> Iterator[OnTrial]:
             log.info("%s", _line(result))
 
         yield show
+
+
+def _gain(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"
 
 
 def _line(result: TrialResult) -> str:

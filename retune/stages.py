@@ -160,7 +160,7 @@ def decide(
     budget_s: float | None = None,
     nonce: str = "",
 ) -> Plan:
-    """Choose between nothing, a refit and a retune; `action` overrides by hand and then needs a `reason`.
+    """Choose between nothing, a refit, sentinels and a retune; `action` overrides by hand and then needs a `reason`.
 
     Args:
         site: The line and its places.
@@ -175,31 +175,34 @@ def decide(
 
     Raises:
         ValueError: An argument is wrong, or `RETUNE_STUDIES` is; better said before a decision is recorded.
+        LineError: The line cannot be searched.
     """
     from recsys import tuning
 
     tuning.check_studies(site.studies)
-    return tuning.decide(
-        site.line,
-        site.store,
-        verdict,
-        by=by,
-        reason=reason,
-        action=action,
-        family=family,
-        configuration=configuration,
-        budget_s=budget_s,
-        nonce=nonce,
-    )
+    with file_named(site.line):
+        return tuning.decide(
+            site.line,
+            site.store,
+            verdict,
+            by=by,
+            reason=reason,
+            action=action,
+            family=family,
+            configuration=configuration,
+            budget_s=budget_s,
+            nonce=nonce,
+        )
 
 
 # --- search
 
 
 def open_search(site: Site, plan: Plan) -> None:
-    """Create the plan's study and start its clock.
+    """Create the plan's study, set its seconds aside, and start its clock.
 
     Raises:
+        NoTime: The search would not end before the line's next feature refresh.
         LineError: The line cannot be searched.
     """
     from recsys import tuning

@@ -60,7 +60,8 @@ def retune(*, longest_search_s: float) -> dict[str, Param]:
         "action": _optional(
             "string",
             "Action",
-            "refit trains one configuration again, retune searches for a better one. Empty: the loop decides.",
+            "refit trains one configuration again, sentinels tries it beside a few that were good before, retune "
+            "searches for a better one. Empty: the loop decides.",
             enum=[None, *Action],
         ),
         "family": _optional("string", "Family", "Of the configuration to refit. Empty: the incumbent's.", minLength=1),

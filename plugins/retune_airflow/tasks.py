@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Asset, Context, TaskGroup, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from recsys.errors import Held, NoFeedback
+from recsys.errors import Held, NoFeedback, NoTime
 from recsys.records import (
     Action,
     Batch,
@@ -152,7 +152,7 @@ def judge(line: str) -> Json:
 
 @task
 def decide(line: str) -> Json:
-    """Choose between nothing, a refit and a retune, or do what a person asks for; skips while there is no dataset."""
+    """Choose what to do, or do what a person asks for; skips while there is no dataset."""
     context = get_current_context()
     site = stages.site(line)
     reason, asked = _asked(context, site), context["params"]
@@ -172,11 +172,15 @@ def decide(line: str) -> Json:
 
 @task
 def open_search(line: str, plan: Json) -> None:
-    """Create the study and start its clock; a plan to do nothing skips the rest of the run."""
+    """Create the study and start its clock.
+
+    A plan to do nothing skips the rest of the run, and so does a search that the line's feature refresh puts off.
+    """
     decided = load(Plan, plan)
     if decided.action is Action.NOTHING:
         raise AirflowSkipException(decided.because)
-    stages.open_search(stages.site(line), decided)
+    with _skipped(NoTime):
+        stages.open_search(stages.site(line), decided)
 
 
 def search(line: str, plan: Json) -> list[TaskGroup]:
@@ -222,7 +226,7 @@ def close_search(line: str, plan: Json) -> Json:
 def review(line: str, plan: Json) -> Json:
     """Say what all searches tell of what the line searches, and propose changes of it; a refit searched nothing."""
     searched = load(Plan, plan)
-    if searched.action is not Action.RETUNE:
+    if not searched.action.searches:
         raise AirflowSkipException(f"A plan for {searched.action} searches nothing.")
     made = stages.review(stages.site(line), searched)
     return {"plan_id": made.plan_id, "because": made.because, "proposals": [dump(each) for each in made.proposals]}

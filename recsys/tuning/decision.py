@@ -1,9 +1,10 @@
-"""Decide what to do about a drift verdict: nothing, train the incumbent's configuration again, or search."""
+"""Decide what to do about a drift verdict: nothing, a refit, a refit beside a few sentinels, or a search."""
 
 import hashlib
 import json
 import logging
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,16 +14,18 @@ from recsys.dataset import dataset
 from recsys.dataset import load as load_dataset
 from recsys.errors import NotFound
 from recsys.models import FAMILIES
-from recsys.records import Action, Bundle, Configuration, DriftVerdict, Plan, dump, parse, to_json
+from recsys.records import Action, Bundle, Configuration, DriftVerdict, Option, Plan, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
 from recsys.tuning.constraints import Costs
-from recsys.tuning.past import before, recall
+from recsys.tuning.gains import Conditions
 from recsys.tuning.rungs import raised
-from recsys.tuning.space import search_space
+from recsys.tuning.weighing import weigh
 
 log = logging.getLogger(__name__)
+
+SPARE = 2.0  # a short search may take so many times what it is expected to
 
 
 def decide(
@@ -38,12 +41,14 @@ def decide(
     budget_s: float | None = None,
     nonce: str = "",
 ) -> Plan:
-    """Choose between nothing, a refit and a retune, and write the plan down.
+    """Choose between nothing, a refit, sentinels and a retune, and write the plan down.
 
-    By itself: retune if there is a reason to and the line has rested for `schedule.rest_days` since its last search.
-    Reasons are that the incumbent is of a family that the line does not search, as the popularity baseline is, and
-    that the line has drifted. Else refit if the incumbent is older than `schedule.refit_after_days`; else nothing.
-    The same verdict, line and arguments give the same plan, whatever has been searched since.
+    By itself: a retune where the incumbent is of a family that the line does not search, as the popularity baseline is.
+    Where the line has drifted, whatever is worth most: the expected gain at the line's `decision.percent_worth_s`, less
+    the expected seconds. Both are put off until the line has rested for `schedule.rest_days` since its last search.
+    Else a refit if the incumbent is older than `schedule.refit_after_days`; else nothing. What every action is expected
+    to gain and to take stands in the plan, whichever is chosen. The same verdict, line and arguments give the same
+    plan, whatever has been searched since.
 
     A refit is trained whatever serving it would cost, because it is what a person wants to see or what is in production
     already; the gate judges it. Where its untrained graph misses a budget of the line, the plan says so beforehand.
@@ -75,22 +80,13 @@ def decide(
     incumbent = find_bundle(store, verdict.release_id)
     own_family, own_configuration = _completed(incumbent, family, configuration or {})
     name = partial(_identify, line, verdict, own_family, own_configuration, budget_s, nonce)
-    if action is None:
-        taken, because = _by_itself(line, store, verdict, incumbent, search_id=name(Action.RETUNE))
-    else:
-        taken, because = action, ""
-    if reason:
-        because = f"{because} The run's reason: {reason}" if because else reason
-    misses: tuple[str, ...] = ()
-    if taken is Action.REFIT:
-        _refuse_untrainable(own_family, own_configuration)
-        misses = _misses(line, store, verdict, own_family, own_configuration, prefix=key(name(taken), "costs"))
-    if misses:
-        because = f"{_sentence(because)} It is trained although serving it would miss a budget: {'; '.join(misses)}."
-    made = Plan(
-        plan_id=name(taken),
-        action=taken,
-        because=because,
+    asked = [name(possible) for possible in Action]
+    if action is None and (kept := _decided_before(store, asked)):
+        return kept
+    draft = Plan(
+        plan_id="",
+        action=action or Action.NOTHING,
+        because="",
         dataset_id=verdict.dataset_id,
         release_id=verdict.release_id,
         family=own_family,
@@ -99,12 +95,32 @@ def decide(
         seed=line.search.seed,
         by=by,
         as_of=verdict.as_of,
+        ordered=action is not None,
     )
-    if taken is Action.RETUNE and line.search.warm:
-        made = replace(made, past=recall(line, store, made, search_space(line)).carried)
-    if taken is Action.RETUNE:
-        made = replace(made, rungs=raised(line, before(store, made)))
-    return _keep(store, made, misses)
+    bars = _bars(line, store, verdict, incumbent, but=asked)
+    weighed = weigh(line, store, verdict, draft, incumbent, bars.barred, but=asked)
+    taken, because = (action, "") if action else _by_itself(bars, weighed.options)
+    if reason:
+        because = f"{because} The run's reason: {reason}" if because else reason
+    misses: tuple[str, ...] = ()
+    if taken is Action.REFIT:
+        _refuse_untrainable(own_family, own_configuration)
+        misses = _misses(line, store, verdict, own_family, own_configuration, prefix=key(name(taken), "costs"))
+    if misses:
+        because = f"{_sentence(because)} It is trained although serving it would miss a budget: {'; '.join(misses)}."
+    made = replace(
+        draft,
+        plan_id=name(taken),
+        action=taken,
+        because=because,
+        budget_s=_budget_s(draft, taken, weighed.options) if budget_s is None else budget_s,
+        past=weighed.carried if taken is Action.RETUNE and line.search.warm else (),
+        rungs=raised(line, weighed.evidence) if taken is Action.RETUNE else (),
+        options=weighed.options,
+        sentinels=weighed.sentinels if taken is Action.SENTINELS else (),
+    )
+    own = (own_family, own_configuration) == _completed(incumbent, None, {})
+    return _keep(store, made, weighed.under, of_incumbent=own, misses=misses)
 
 
 def plan(store: Store, plan_id: str) -> Plan:
@@ -117,32 +133,73 @@ def plan(store: Store, plan_id: str) -> Plan:
     return parse(Plan, at, store.get(at).body)
 
 
-def _by_itself(
-    line: Line, store: Store, verdict: DriftVerdict, incumbent: Bundle, *, search_id: str
-) -> tuple[Action, str]:
-    """Choose by the rule that `decide` states; `search_id` is what the plan of a search would be called."""
-    found, detail = _reason_to_search(line, verdict, incumbent)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bars:
+    """What the loop may not do by itself, and why."""
+
+    barred: Mapping[Action, str]  # by what rule; what is not there may be chosen
+    found: str  # what is so, without its full stop
+    detail: str = ""  # of it
+
+
+def _bars(line: Line, store: Store, verdict: DriftVerdict, incumbent: Bundle, *, but: Collection[str]) -> _Bars:
+    """Apply the rules that stand before all weighing; a search of one of the plans `but` is none to rest from."""
+    searched, trainable = incumbent.family in line.search.families, incumbent.family in FAMILIES
+    days, limit = _age_days(store, verdict, incumbent), line.schedule.refit_after_days
+    found, detail = _reason_to_act(line, verdict, incumbent)
+    rested = _days_since_search(store, verdict, but) if found else None
+    if found and (rested is None or rested >= line.schedule.rest_days):
+        if searched:
+            return _Bars(barred={}, found=found, detail=detail)
+        only = f"{incumbent.family} is not searched, and only a search can replace it"
+        others = (Action.NOTHING, Action.REFIT, Action.SENTINELS)
+        return _Bars(barred=dict.fromkeys(others, only), found=found, detail=detail)
+    rests = f"the line rests for {line.schedule.rest_days:g} days after a search"
+    barred = dict.fromkeys((Action.SENTINELS, Action.RETUNE), rests if found else "nothing has drifted")
     if found:
-        rested = _days_since_search(store, verdict, search_id)
-        if rested is None or rested >= line.schedule.rest_days:
-            return Action.RETUNE, f"{found}{detail}"
         found += (
             f", but the line's last search was {rested:.1f} days of feedback ago and it rests "
             f"for {line.schedule.rest_days:g}"
         )
     else:
         found = "Nothing has drifted"
-    if incumbent.family not in FAMILIES:
-        return Action.NOTHING, f"{found}; the incumbent is {incumbent.family}, which nothing here can train again."
-    age = verdict.as_of - dataset(store, incumbent.dataset_id).as_of
-    days, limit = age / timedelta(days=1), line.schedule.refit_after_days
-    if days > limit:
-        return Action.REFIT, f"{found}; the incumbent is {days:.1f} days old, which is over {limit:g}."
-    return Action.NOTHING, f"{found}; the incumbent is {days:.1f} days old, which is not over {limit:g}."
+    if not trainable:
+        barred[Action.REFIT] = f"{incumbent.family} cannot be trained again"
+        found += f"; the incumbent is {incumbent.family}, which nothing here can train again"
+    elif days > limit:
+        barred[Action.NOTHING] = f"the incumbent is over {limit:g} days old"
+        found += f"; the incumbent is {days:.1f} days old, which is over {limit:g}"
+    else:
+        barred[Action.REFIT] = f"the incumbent is not over {limit:g} days old"
+        found += f"; the incumbent is {days:.1f} days old, which is not over {limit:g}"
+    return _Bars(barred=barred, found=found)
 
 
-def _reason_to_search(line: Line, verdict: DriftVerdict, incumbent: Bundle) -> tuple[str, str]:
-    """Say why a search would be due, and the detail of it; two empty texts where nothing asks for one."""
+def _by_itself(bars: _Bars, options: Sequence[Option]) -> tuple[Action, str]:
+    """Take of what is not barred what is worth most, and say why."""
+    best, *others = [option for option in options if not option.barred]
+    because = f"{bars.found}{bars.detail or '.'}"
+    if not others:
+        return best.action, because
+    said = [f"{option.action} {_worth(option)}" for option in others]
+    return best.action, f"{_sentence(because)} Of all, {best.action} is worth most: {_worth(best)}; {', '.join(said)}."
+
+
+def _budget_s(draft: Plan, taken: Action, options: Sequence[Option]) -> float:
+    """Say what may be taken: the line's budget, of which a few sentinels get twice what they are expected to take."""
+    if taken is not Action.SENTINELS:
+        return draft.budget_s
+    expected = next(option.seconds for option in options if option.action is taken)
+    return min(draft.budget_s, SPARE * expected)
+
+
+def _worth(option: Option) -> str:
+    """Say in a few words what an option is expected to bring."""
+    return f"{100 * option.gain.value:+.1f} % for {option.seconds:.0f} s"
+
+
+def _reason_to_act(line: Line, verdict: DriftVerdict, incumbent: Bundle) -> tuple[str, str]:
+    """Say why something would be due, and the detail of it; two empty texts where nothing is."""
     if incumbent.family not in line.search.families:
         searched = ", ".join(line.search.families)
         return f"The incumbent is {incumbent.family}, which is not among what is searched ({searched})", "."
@@ -151,26 +208,29 @@ def _reason_to_search(line: Line, verdict: DriftVerdict, incumbent: Bundle) -> t
     return "", ""
 
 
-def _days_since_search(store: Store, verdict: DriftVerdict, search_id: str) -> float | None:
-    """Count the days of feedback between the newest search that ended and this verdict.
+def _days_since_search(store: Store, verdict: DriftVerdict, but: Collection[str]) -> float | None:
+    """Count the days of feedback between the newest search that ended, of other plans than `but`, and this verdict.
 
     Returns:
-        The days; 0 where the search saw what the verdict is about, or newer feedback. None where there was no search,
-        or where the search that `verdict` asks for has been decided already, so that it is not asked of once more.
+        The days; 0 where the search saw what the verdict is about, or newer feedback. None where there was no search.
     """
-    if _is_decided(store, search_id):
-        return None
     ended = [entry.evidence for entry in ledger.read(store, what="searched")]
-    seen = [datetime.fromisoformat(str(facts["as_of"])) for facts in ended if facts["plan_id"] != search_id]
+    seen = [datetime.fromisoformat(str(facts["as_of"])) for facts in ended if facts["plan_id"] not in but]
     return max(0.0, (verdict.as_of - max(seen)) / timedelta(days=1)) if seen else None
 
 
-def _is_decided(store: Store, plan_id: str) -> bool:
-    try:
-        plan(store, plan_id)
-    except NotFound:
-        return False
-    return True
+def _age_days(store: Store, verdict: DriftVerdict, incumbent: Bundle) -> float:
+    return (verdict.as_of - dataset(store, incumbent.dataset_id).as_of) / timedelta(days=1)
+
+
+def _decided_before(store: Store, plan_ids: Iterable[str]) -> Plan | None:
+    """Find what was decided about the same question, whatever it was."""
+    for plan_id in plan_ids:
+        try:
+            return plan(store, plan_id)
+        except NotFound:
+            continue
+    return None
 
 
 def _completed(incumbent: Bundle, family: str | None, given: Configuration) -> tuple[str, Configuration]:
@@ -229,6 +289,8 @@ def _identify(
         [family, dict(configuration)],
         line.search.model_dump(mode="json"),
         line.budgets.model_dump(mode="json"),
+        line.decision.model_dump(mode="json"),
+        [line.schedule.rest_days, line.schedule.refit_after_days],
         budget_s,
         nonce,
     ]
@@ -236,12 +298,10 @@ def _identify(
     return f"r{verdict.as_of:%Y%m%d}-{digest[:8]}"
 
 
-def _keep(store: Store, made: Plan, misses: tuple[str, ...]) -> Plan:
+def _keep(store: Store, made: Plan, under: Conditions, *, of_incumbent: bool, misses: tuple[str, ...]) -> Plan:
     """Write the plan down once; who decides the same again gets the plan that is there."""
-    try:
-        return plan(store, made.plan_id)
-    except NotFound:
-        pass
+    if kept := _decided_before(store, [made.plan_id]):
+        return kept
     log.log(logging.WARNING if misses else logging.INFO, "plan %s: %s. %s", made.plan_id, made.action, made.because)
     ledger.append(
         store,
@@ -258,6 +318,10 @@ def _keep(store: Store, made: Plan, misses: tuple[str, ...]) -> Plan:
                 "configuration": dict(made.configuration),
                 "budget_s": made.budget_s,
                 **({"rungs": [dump(rung) for rung in made.rungs]} if made.rungs else {}),
+                "drift": under.drift,
+                "age_days": under.age_days,
+                "of_incumbent": of_incumbent,
+                "options": [dump(option) for option in made.options],
                 **({"misses": list(misses)} if made.action is Action.REFIT else {}),
             },
             id=f"decided-{made.plan_id}",

@@ -151,7 +151,8 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
         device=bench.device,
     )
     if known := bench.results.find(name):
-        ending.state, ending.value, ending.facts["reused"] = TrialState.COMPLETE, known.ndcg_at_10, known.source
+        ending.state, ending.value = TrialState.COMPLETE, known.ndcg_at_10
+        ending.facts |= {"reused": known.source, "saved_s": known.seconds}
         return
     network = family.build(configuration, n_items=bench.frozen.train.n_items)
     ending.checkpoint = key = checkpoint_key(

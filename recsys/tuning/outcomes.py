@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys.records import TrialResult
-from recsys.tuning.budget import Paid
+from recsys.records import TrialResult, Use
+from recsys.tuning.forecast import Paid
 
 CLOSED = "the search was closed"  # why the last stage ended
 NOT_BEGUN = "not_begun"  # its stage ended while it waited
 RESUMES = "resumes"  # number of the trial of the worker that died
 LOST = "lost"  # its worker died
+TRAINING = ("training", "checkpoints")  # the causes of a trial's seconds that grow with what it trains
 SEEN_AT = "seen_at"  # last sign of life, in seconds since 1970
 
 
@@ -30,6 +31,7 @@ class Progress:
 def result(trial: FrozenTrial) -> TrialResult:
     """Turn a trial that ended into a record."""
     facts = trial.user_attrs
+    seconds = facts.get("seconds", {})
     intermediate = trial.intermediate_values
     value = trial.value if trial.value is not None else intermediate[max(intermediate)] if intermediate else None
     return TrialResult(
@@ -40,12 +42,16 @@ def result(trial: FrozenTrial) -> TrialResult:
         configuration=facts.get("configuration", {}),
         seed=facts.get("seed", 0),
         ndcg_at_10=value,
-        seconds=sum(facts.get("seconds", {}).values()),
+        seconds=sum(seconds.values()),
         infeasible=tuple(facts.get("infeasible", ())),
         reason=facts.get("reason", ""),
         training=facts.get("training", ""),
         reused=facts.get("reused", ""),
         curve=dict(intermediate),
+        saved_s=facts.get("saved_s", 0.0),
+        units=facts.get("units", 0.0),
+        evaluation_s=sum(s for cause, s in seconds.items() if cause not in TRAINING),
+        use=Use(**facts["use"]) if "use" in facts else None,
     )
 
 
@@ -76,10 +82,12 @@ def paid(trials: Iterable[FrozenTrial]) -> Iterator[Paid]:
     """Say what the trials that ended had cost, from which the next ones are forecast."""
     for trial in trials:
         facts = trial.user_attrs
-        if trial.state.is_finished() and "units" in facts:
+        if trial.state.is_finished() and facts.get("units"):
+            found = result(trial)
             yield Paid(
-                family=facts["family"],
-                units=facts["units"],
-                training_s=facts["seconds"].get("training", 0.0) + facts["seconds"].get("checkpoints", 0.0),
-                evaluation_s=facts["seconds"].get("evaluation", 0.0),
+                family=found.family,
+                units=found.units,
+                training_s=found.seconds - found.evaluation_s,
+                evaluation_s=found.evaluation_s,
+                configuration=found.configuration,
             )

@@ -72,7 +72,7 @@ def found_by(line: Line, store: Store, closed: Study) -> Evidence:
     )
 
 
-def recall(line: Line, store: Store, plan: Plan, space: Space) -> Recalled:
+def recall(line: Line, store: Store, plan: Plan, space: Space, evidence: Sequence[Evidence] | None = None) -> Recalled:
     """Gather all that earlier searches of the line found, in the terms of the new one's space.
 
     Every study is there once. A value is worth less the older it is and the further the items' shares have drifted
@@ -83,13 +83,14 @@ def recall(line: Line, store: Store, plan: Plan, space: Space) -> Recalled:
         store: The line's part of the store.
         plan: Of the new search; its own evidence is left out.
         space: Where the new search looks.
+        evidence: What all searches found, oldest first; None: it is read.
 
     Raises:
         BadObject: A record of an earlier search cannot be read.
     """
     now = _popularity(store, plan.dataset_id)
     studies, told = [], []
-    for found in everything(store):
+    for found in everything(store) if evidence is None else evidence:
         if found.plan_id == plan.plan_id or found.as_of > plan.as_of:
             continue
         trials, sentence = carry(found, space, line.search.past)
@@ -99,14 +100,21 @@ def recall(line: Line, store: Store, plan: Plan, space: Space) -> Recalled:
     return Recalled(studies=tuple(studies), carried=tuple(told))
 
 
-def curves(line: Line, store: Store, plan: Plan, stage: str) -> list[Pair]:
+def curves(line: Line, store: Store, plan: Plan, stage: str, evidence: Sequence[Evidence] | None = None) -> list[Pair]:
     """Gather what earlier searches' learning curves say of trials of `stage`, discounted as the past is.
 
-    A broken record is told, and passed over.
+    Args:
+        line: Says what the stage gives a trial, and how old names and values read today.
+        store: The line's part of the store.
+        plan: Of the new search.
+        stage: Whose trials.
+        evidence: What all searches found, oldest first; None: it is read, a broken record being told and passed over.
     """
     now = _popularity(store, plan.dataset_id)
     rung: Stage = getattr(line.search, stage)
-    return earlier_pairs(before(store, plan), stage, rung, lambda found: doubt(found, plan, now), line.search.past)
+    return earlier_pairs(
+        before(store, plan, evidence), stage, rung, lambda found: doubt(found, plan, now), line.search.past
+    )
 
 
 def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tuple[PastTrial, ...], str]:
@@ -139,26 +147,37 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
     return trials, "; ".join([kept, *notes]) + "."
 
 
-def everything(store: Store) -> list[Evidence]:
-    """Read all evidence of a line, oldest first."""
-    found = [parse(Evidence, entry.key, store.get(entry.key).body) for entry in store.list(FOLDER)]
-    return sorted(found, key=_age)
+def everything(store: Store, *, lenient: bool = False) -> list[Evidence]:
+    """Read all evidence of a line, oldest first.
 
+    Args:
+        store: The line's part of the store.
+        lenient: For who can do without: a broken record is told in the log and passed over.
 
-def readable(store: Store) -> list[Evidence]:
-    """Read what can be read of it, oldest first, for what may do without: a broken record is told, and passed over."""
+    Raises:
+        BadObject: A record cannot be read, and `lenient` is not asked for.
+    """
     found = []
     for entry in store.list(FOLDER):
         try:
             found.append(parse(Evidence, entry.key, store.get(entry.key).body))
         except BadObject as error:
+            if not lenient:
+                raise
             log.warning("evidence is passed over: %s", error)
     return sorted(found, key=_age)
 
 
-def before(store: Store, plan: Plan) -> list[Evidence]:
-    """Read what searches before that of `plan` found, oldest first; a broken record is told, and passed over."""
-    return [found for found in readable(store) if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
+def before(store: Store, plan: Plan, evidence: Sequence[Evidence] | None = None) -> list[Evidence]:
+    """Give what searches before that of `plan` found, oldest first.
+
+    Args:
+        store: The line's part of the store.
+        plan: Of the new search.
+        evidence: What all searches found, oldest first; None: it is read, a broken record being told and passed over.
+    """
+    kept = everything(store, lenient=True) if evidence is None else evidence
+    return [found for found in kept if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
 
 
 def doubt(found: Evidence, plan: Plan, now: Mapping[str, float]) -> float:
@@ -225,6 +244,9 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             training=trial.training,
             reused=trial.reused,
             curve=rebased(trial, beside) if beside else {},
+            saved_s=trial.saved_s,
+            units=trial.units,
+            evaluation_s=trial.evaluation_s,
         )
 
 

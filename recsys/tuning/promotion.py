@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from recsys.models import FAMILIES
-from recsys.records import Plan, TrialResult
+from recsys.records import Action, Plan, TrialResult
 from recsys.settings import Line, Stage
 from recsys.tuning.ranking import Standing, identity, rank
 from recsys.tuning.space import Space, Value, search_space
@@ -35,6 +35,8 @@ def entries(
         results: What ended before it.
         tiers: What the trials of a cold search may not vary; None: the search is warm, and its sampler chooses all.
     """
+    if plan.action is Action.SENTINELS and stage != "confirm":
+        return _sentinels(plan, search_space(line)) if stage == "screen" else []
     if stage == "screen":
         return _screened(line, plan, search_space(line), tiers)
     rung: Stage = getattr(line.search, stage)
@@ -46,7 +48,7 @@ def due(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> l
 
     When n challengers have ended in the stage before, the best n / eta of them are due, where eta is how many of its
     challengers go to one of `stage`; with them, and before them, the incumbent. Where eta is less than 2, nothing is
-    due.
+    due, and neither is anything of a short search, whose sentinels are too few.
 
     Args:
         line: Whose search.
@@ -58,7 +60,7 @@ def due(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> l
     below: Stage = getattr(line.search, lower)
     rung: Stage = getattr(line.search, stage)
     challengers = below.trials - (lower == STAGES[0])  # the incumbent is one of those that screening counts
-    if challengers < LEAST_ETA * rung.trials:
+    if plan.action is Action.SENTINELS or challengers < LEAST_ETA * rung.trials:
         return []
     over = ended(results, lower, below) - {identity(plan.family, plan.configuration)}
     ranked = [s for s in rank(results, lower) if is_incumbent(plan, s) or identity(s.family, s.configuration) in over]
@@ -109,36 +111,52 @@ def is_incumbent(plan: Plan, standing: Standing) -> bool:
 
 def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None) -> list[Entry]:
     """The incumbent, then each family's defaults, which are good in general, then what the sampler makes of them."""
-    entries = [
-        Entry(
-            name="screen-0",
-            seed=plan.seed,
-            family=plan.family,
-            configuration=plan.configuration,
-            parameters=searched.parameters(plan.family, plan.configuration),
-            incumbent=True,
-        )
-    ]
-    return entries + [
+    own = identity(plan.family, plan.configuration)
+    fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) != own]
+    return [_incumbent(plan, searched)] + [
         Entry(
             name=f"screen-{number}",
             seed=plan.seed,
-            parameters=_start(line, plan, searched, number, tiers),
-            sentinel=tiers is None and (number <= len(_fresh(line, plan)) or not number % SENTINELS),
+            parameters=_start(searched, number, fresh, tiers),
+            sentinel=tiers is None and (number <= len(fresh) or not number % SENTINELS),
+            given=number <= len(fresh),
         )
         for number in range(1, line.search.screen.trials)
     ]
 
 
-def _fresh(line: Line, plan: Plan) -> list[str]:
-    """Name the families whose defaults are not the incumbent's own configuration."""
+def _sentinels(plan: Plan, searched: Space) -> list[Entry]:
+    """The incumbent, then what the plan tries beside it; a short search goes from these to the last stage at once."""
     own = identity(plan.family, plan.configuration)
-    return [family for family in line.search.families if identity(family, FAMILIES[family].defaults) != own]
+    others = [sentinel for sentinel in plan.sentinels if identity(sentinel.family, sentinel.configuration) != own]
+    return [_incumbent(plan, searched)] + [
+        Entry(
+            name=f"screen-{number}",
+            seed=plan.seed,
+            family=sentinel.family,
+            configuration=sentinel.configuration,
+            parameters=searched.parameters(sentinel.family, sentinel.configuration),
+            sentinel=True,
+            given=True,
+        )
+        for number, sentinel in enumerate(others, start=1)
+    ]
 
 
-def _start(line: Line, plan: Plan, searched: Space, number: int, tiers: Tiers | None) -> dict[str, Value]:
+def _incumbent(plan: Plan, searched: Space) -> Entry:
+    return Entry(
+        name="screen-0",
+        seed=plan.seed,
+        family=plan.family,
+        configuration=plan.configuration,
+        parameters=searched.parameters(plan.family, plan.configuration),
+        incumbent=True,
+        given=True,
+    )
+
+
+def _start(searched: Space, number: int, fresh: Sequence[str], tiers: Tiers | None) -> dict[str, Value]:
     """Parameters that a screening trial is given: a family's defaults, or later what it may not vary."""
-    fresh = _fresh(line, plan)
     if number <= len(fresh):
         return searched.start(fresh[number - 1])
     return tiers.held(number) if tiers else {}

@@ -39,6 +39,7 @@ class Known:
 
     ndcg_at_10: float
     source: str  # the trial that it was trained in
+    seconds: float  # that it had taken there
 
 
 class Results:
@@ -112,4 +113,8 @@ def code_digest(package: Path) -> str:
 def _known(trial: TrialResult | TrialEvidence, plan_id: str) -> Known | None:
     if not trial.training or trial.state != COMPLETE or trial.ndcg_at_10 is None:
         return None
-    return Known(ndcg_at_10=trial.ndcg_at_10, source=trial.reused or f"trial {trial.number} of {plan_id}")
+    return Known(
+        ndcg_at_10=trial.ndcg_at_10,
+        source=trial.reused or f"trial {trial.number} of {plan_id}",
+        seconds=max(trial.seconds, trial.saved_s),
+    )

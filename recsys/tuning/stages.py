@@ -4,33 +4,37 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from optuna.trial import TrialState
 from pydantic import JsonValue
 
 from recsys import ledger
-from recsys.errors import NotFound
+from recsys.errors import NotFound, NoTime
 from recsys.records import Action, Plan, Study, TrialResult, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
 from recsys.tuning import past
+from recsys.tuning.accounts import spending, stage_gains
 from recsys.tuning.agreement import agreements
+from recsys.tuning.contract import Contract
 from recsys.tuning.ending import ending
 from recsys.tuning.outcomes import CLOSED, Progress
-from recsys.tuning.promotion import STAGES, contenders, entries
-from recsys.tuning.ranking import identity
+from recsys.tuning.promotion import STAGES, contenders, entries, is_incumbent
+from recsys.tuning.ranking import Standing, identity
+from recsys.tuning.refresh import Room, room
 from recsys.tuning.rungs import fitted
 from recsys.tuning.space import search_space
 from recsys.tuning.tiers import Tiers
-from recsys.tuning.trials import Trials
+from recsys.tuning.trials import Reservation, Trials
 from recsys.tuning.warm import COLD, CORRELATION
 
 log = logging.getLogger(__name__)
 
 
-def open_study(line: Line, store: Store, plan: Plan, studies: str) -> None:
-    """Create the study of a plan to retune and start its clock.
+def open_study(line: Line, store: Store, plan: Plan, studies: str, *, now: datetime | None = None) -> None:
+    """Create the study of a plan to search, set its seconds aside, and start its clock.
 
     A study that is opened again before it was closed keeps its trials and gets its whole budget once more: whoever
     opens it again wants it to end. A closed one stays as it is.
@@ -40,16 +44,26 @@ def open_study(line: Line, store: Store, plan: Plan, studies: str) -> None:
         store: The line's part of the store.
         plan: What `decide` gave.
         studies: Path of a journal file, or URL of a database.
+        now: When that is; None: now.
 
     Raises:
         LineError: The line's space is not a part of its families', or its past names what they do not have today.
+        NoTime: The search would not end before the line's next feature refresh; nothing was opened.
     """
-    if plan.action is not Action.RETUNE or _closed(store, plan):
+    if not plan.action.searches or _closed(store, plan):
         return
     search_space(line)
     past.check_past(line)
-    Trials.create(plan, studies)
-    log.info("study %s opened with a budget of %g s", plan.plan_id, plan.budget_s)
+    now = now or datetime.now(UTC)
+    try:
+        found = room(line, plan, now)
+    except NoTime as late:
+        _tell_put_off(store, plan, late)
+        raise
+    until = found.until.timestamp() if found.until else None
+    Trials.create(plan, studies, Reservation(seconds=found.seconds, until=until))
+    _tell_opened(store, plan, found, now)
+    log.info("study %s opened: %s", plan.plan_id, found.because)
 
 
 def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list[dict[str, int]]:
@@ -72,7 +86,7 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
         ValueError: The study has not been opened, or there is no such stage.
     """
     check_stage(stage)
-    if plan.action is not Action.RETUNE or _closed(store, plan):
+    if not plan.action.searches or _closed(store, plan):
         return []
     line, trials = fitted(line, plan), Trials.load(plan, studies)
     at = STAGES.index(stage)
@@ -80,7 +94,8 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
         trials.end_stage(earlier, because=f"the stage {stage} began")
     for own in STAGES[at:]:  # a worker of an earlier stage may have been lost on a rung above it
         trials.take_back(own, because=f"the stage {stage} began anew")
-    tiers = _tiers(line, store, plan) if stage == "screen" else None
+    drawn = stage == "screen" and plan.action is Action.RETUNE
+    tiers = _tiers(line, store, plan) if drawn else None
     trials.enter(stage, entries(line, plan, stage, trials.results(), tiers=tiers))
     n_workers = min(line.search.workers, len(trials.of(stage, TrialState.WAITING)))
     log.info("stage %s of %s: %d workers", stage, plan.plan_id, n_workers)
@@ -105,10 +120,10 @@ def close(line: Line, store: Store, plan: Plan, studies: str) -> Study:
     if found := _closed(store, plan):
         return found
     line = fitted(line, plan)
-    closed = _searched(line, store, plan, studies) if plan.action is Action.RETUNE else _not_searched(plan)
+    closed = _searched(line, store, plan, studies) if plan.action.searches else _not_searched(plan)
     for entry in store.list(key(plan.plan_id, "checkpoints/")):
         store.delete(entry.key)
-    if plan.action is Action.RETUNE:
+    if plan.action.searches:
         past.keep(line, store, closed)
         _tell_ledger(store, closed)
     # The record comes last: where it lies, a later call takes the study for closed and does nothing of the above.
@@ -151,7 +166,9 @@ def _tiers(line: Line, store: Store, plan: Plan) -> Tiers | None:
     space = search_space(line)
     if line.search.warm and past.recall(line, store, plan, space).studies:
         return None
-    return Tiers.of(space, plan, [found for found in past.readable(store) if found.plan_id != plan.plan_id])
+    return Tiers.of(
+        space, plan, [found for found in past.everything(store, lenient=True) if found.plan_id != plan.plan_id]
+    )
 
 
 def _closed(store: Store, plan: Plan) -> Study | None:
@@ -163,19 +180,25 @@ def _closed(store: Store, plan: Plan) -> Study | None:
 
 def _searched(line: Line, store: Store, plan: Plan, studies: str) -> Study:
     trials = Trials.load(plan, studies)
+    evidence = past.before(store, plan)
+    contract = Contract(line, plan, trials, evidence)
     for stage in STAGES:
         trials.end_stage(stage, because=CLOSED)
     results = trials.results()
+    plateau = trials.plateau
     found = Study(
         plan=plan,
         trials=tuple(results),
         seconds=trials.spent_s,
         ended="",
         incumbent_misses=_incumbent_misses(plan, results),
+        reserved_s=trials.reservation.seconds,
+        spending=spending(trials.all(), plateau_at=plateau.at if plateau else None),
+        stages=stage_gains(plan, results),
     )
-    searches = [*past.before(store, plan), past.found_by(line, store, found)]
+    searches = [*evidence, past.found_by(line, store, found)]
     found = replace(found, agreements=agreements(line, [search.trials for search in searches]))
-    said = [ending(line, plan, trials, results), _agreed(found), _past_said(trials)]
+    said = [ending(contract, plan, trials, results), _agreed(found), _past_said(trials)]
     return replace(found, ended=" ".join(filter(None, said)))
 
 
@@ -206,6 +229,37 @@ def _past_said(trials: Trials) -> str:
     return f"Earlier searches predicted this one with a correlation of {said[-1]:.2f}."
 
 
+def _relative_gain(plan: Plan, ranked: Sequence[Standing]) -> float | None:
+    """Say what the best configuration gained over the incumbent's beside it, as a share; 0 where that is the best."""
+    own = next((standing for standing in ranked if is_incumbent(plan, standing)), None)
+    if own is None or own.ndcg_at_10 <= 0:
+        return None
+    return ranked[0].ndcg_at_10 / own.ndcg_at_10 - 1
+
+
+def _tell_put_off(store: Store, plan: Plan, late: NoTime) -> None:
+    evidence: dict[str, JsonValue] = {
+        "plan_id": plan.plan_id,
+        "budget_s": plan.budget_s,
+        "ends": late.ends.isoformat(),
+        "refresh": late.refresh.isoformat(),
+    }
+    name = f"put-off-{plan.plan_id}-{late.refresh:%Y%m%dT%H%M%S}"
+    ledger.append(store, ledger.Entry(what="put off", who=plan.by, why=str(late), evidence=evidence, id=name))
+
+
+def _tell_opened(store: Store, plan: Plan, found: Room, now: datetime) -> None:
+    evidence: dict[str, JsonValue] = {
+        "plan_id": plan.plan_id,
+        "reserved_s": found.seconds,
+        "budget_s": plan.budget_s,
+        "until": found.until.isoformat() if found.until else None,
+    }
+    why = f"The search {plan.plan_id} was opened. {found.because}"
+    name = f"opened-{plan.plan_id}-{now:%Y%m%dT%H%M%S}"
+    ledger.append(store, ledger.Entry(what="opened", who=plan.by, why=why, evidence=evidence, id=name))
+
+
 def _tell_ledger(store: Store, closed: Study) -> None:
     plan, best = closed.plan, contenders(closed.plan, closed.trials)
     evidence: dict[str, JsonValue] = {
@@ -220,7 +274,13 @@ def _tell_ledger(store: Store, closed: Study) -> None:
         "incumbent_misses": list(closed.incumbent_misses),
         "seconds": closed.seconds,
         "budget_s": plan.budget_s,
+        "reserved_s": closed.reserved_s,
+        "spending": {part.cause: part.seconds for part in closed.spending},
+        "saved_s": sum(part.saved_s for part in closed.spending),
+        "stages": [dump(stage) for stage in closed.stages],
     }
+    if (gain := _relative_gain(plan, best)) is not None:
+        evidence |= {"relative_gain": gain}
     if best:
         evidence |= {"best_family": best[0].family, "best_ndcg_at_10": best[0].ndcg_at_10, "best_stage": best[0].stage}
     misses = f" The incumbent misses the line's own budgets: {'; '.join(closed.incumbent_misses)}."

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from recsys.records import Configuration, Plan, TrialResult
 from recsys.tuning.budget import busy_s
 from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, Progress, interval, progress, result
+from recsys.tuning.plateau import Plateau
 from recsys.tuning.storage import open_storage
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,17 @@ optuna.logging.enable_propagation()
 optuna.logging.set_verbosity(logging.NOTSET)  # and at the level at which ours do
 
 OPENED_AT = "opened_at"
+RESERVED = "reserved"
+PLATEAU = "plateau"
+LISTED_AT = "listed_at"  # when a trial was put on its list, in seconds since 1970
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """The seconds that were set aside for a search when it was opened."""
+
+    seconds: float
+    until: float | None = None  # moment by which it must have ended, in seconds since 1970; None: any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,7 @@ class Entry:
     parameters: Mapping[str, Any] | None = None  # those that the sampler shall learn from, by Optuna's names
     incumbent: bool = False
     sentinel: bool = False  # tried to its end whatever others say of it, so that the past can be proved wrong
+    given: bool = False  # whether it is there whatever else is: the incumbent, a family's defaults, a sentinel
 
 
 class Trials:
@@ -62,8 +75,14 @@ class Trials:
         self._storage = study._storage
 
     @classmethod
-    def create(cls, plan: Plan, studies: str) -> Self:
-        """Create the plan's study, or find the one that is there, and start its clock."""
+    def create(cls, plan: Plan, studies: str, reservation: Reservation | None = None) -> Self:
+        """Create the plan's study, or find the one that is there, write its reservation down, and start its clock.
+
+        Args:
+            plan: Whose study.
+            studies: Path of a journal file, or URL of a database.
+            reservation: What the search may take; None: the plan's budget.
+        """
         study = optuna.create_study(
             study_name=plan.plan_id,
             storage=open_storage(studies),
@@ -71,6 +90,7 @@ class Trials:
             load_if_exists=True,
             sampler=RandomSampler(seed=plan.seed),
         )
+        study.set_user_attr(RESERVED, asdict(reservation or Reservation(seconds=plan.budget_s)))
         study.set_user_attr(OPENED_AT, time.time())
         return cls(study)
 
@@ -93,6 +113,11 @@ class Trials:
     def opened_at(self) -> float:
         """When the study was opened last, in seconds since 1970."""
         return float(self._study.user_attrs[OPENED_AT])
+
+    @property
+    def reservation(self) -> Reservation:
+        """What was set aside when the study was opened last."""
+        return Reservation(**self._study.user_attrs[RESERVED])
 
     @property
     def spent_s(self) -> float:
@@ -185,6 +210,20 @@ class Trials:
         if waiting:
             log.info("%d trials of %s were not begun before %s", len(waiting), stage, because)
 
+    @property
+    def plateau(self) -> Plateau | None:
+        """Where screening came to a plateau; None: it has not."""
+        found = self._study.user_attrs.get(PLATEAU)
+        return Plateau(**found) if found else None
+
+    def level_off(self, stage: str, plateau: Plateau) -> None:
+        """Leave what waits in `stage`, because nothing better is to be expected; what was begun before goes on."""
+        self._study.set_user_attr(PLATEAU, asdict(plateau))
+        for trial in self.of(stage, TrialState.WAITING):
+            if RESUMES not in trial.user_attrs:
+                self._fail(trial, {"reason": f"not begun: {plateau.said}", NOT_BEGUN: True})
+        log.info("study %s: %s", self._study.study_name, plateau.said)
+
     def progress(self) -> list[Progress]:
         """Say how far each stage that has begun has come, in their order."""
         by_stage: dict[str, list[FrozenTrial]] = {}
@@ -235,7 +274,7 @@ class Trials:
     def _list_again(self, trial: FrozenTrial) -> None:
         if any(other.user_attrs.get(RESUMES) == trial.number for other in self.all()):
             return  # an attempt that died just here has done so
-        kept = ("stage", "entry", "seed", "incumbent", "sentinel", "family", "configuration")
+        kept = ("stage", "entry", "seed", "incumbent", "sentinel", "given", "family", "configuration")
         facts = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
         fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         self._enqueue(fixed, {**facts, RESUMES: trial.number}, trial.intermediate_values)
@@ -248,7 +287,7 @@ class Trials:
             optuna.trial.create_trial(
                 state=TrialState.WAITING,
                 system_attrs={"fixed_params": dict(parameters)},
-                user_attrs=dict(facts),
+                user_attrs={**facts, LISTED_AT: time.time()},
                 intermediate_values=dict(reported or {}),
             )
         )
@@ -288,12 +327,21 @@ def _turn(waiting: FrozenTrial) -> tuple[bool, int, int]:
     return RESUMES not in waiting.user_attrs, waiting.user_attrs["seed"], waiting.number
 
 
+def waited_s(trial: optuna.Trial) -> float:
+    """Say how long a trial that runs had waited: from when it was listed, last, until a worker began it."""
+    assert trial.datetime_start is not None
+    begun = trial.datetime_start.timestamp()
+    listed = float(trial.user_attrs.get(LISTED_AT, begun))
+    return round(max(0.0, begun - listed), 4)
+
+
 def _facts(entry: Entry) -> dict[str, Any]:
     known = {"family": entry.family, "configuration": entry.configuration and dict(entry.configuration)}
     return {
         "seed": entry.seed,
         "incumbent": entry.incumbent,
         "sentinel": entry.sentinel,
+        "given": entry.given,
         **{name: fact for name, fact in known.items() if fact is not None},
     }
 

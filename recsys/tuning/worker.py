@@ -3,10 +3,9 @@
 import importlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from statistics import median
 
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
@@ -15,25 +14,26 @@ from optuna.trial import FrozenTrial, Trial
 
 from recsys.dataset import dataset
 from recsys.dataset import load as load_dataset
-from recsys.records import Action, Plan, TrialResult
-from recsys.settings import Line, Stage
+from recsys.records import Action, Evidence, Plan, TrialResult
+from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
-from recsys.tuning.budget import Forecast, fits, left_s
 from recsys.tuning.constraints import Costs
+from recsys.tuning.contract import Contract
 from recsys.tuning.curves import Foresight
 from recsys.tuning.halving import promote, sources
 from recsys.tuning.objective import Bench, run
-from recsys.tuning.outcomes import paid, result
-from recsys.tuning.past import curves, readable, recall
-from recsys.tuning.promotion import STAGES, contenders, ended, is_incumbent, promoted
-from recsys.tuning.ranking import identity
+from recsys.tuning.outcomes import result
+from recsys.tuning.past import curves, everything, recall
+from recsys.tuning.plateau import find, noise_of
+from recsys.tuning.promotion import STAGES
 from recsys.tuning.reuse import Results
 from recsys.tuning.rungs import fitted
 from recsys.tuning.sampler import PRUNERS, tpe, warm
 from recsys.tuning.space import Space, search_space
 from recsys.tuning.stages import check_stage
-from recsys.tuning.trials import Attempt, Trials
+from recsys.tuning.trials import Attempt, Trials, waited_s
+from recsys.tuning.usage import Meter
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def work(
         StoreError: The store did not do what was asked.
     """
     check_stage(stage)
-    if plan.action is not Action.RETUNE:
+    if not plan.action.searches:
         return []
     line, trials = fitted(line, plan), Trials.load(plan, studies)
     for rung in STAGES[STAGES.index(stage) :]:
@@ -97,11 +97,16 @@ def _ended_trials(
         cases=frozen.windows[-1],
     )
     searched = search_space(line)
-    sampler = _sampler(line, store, plan, trials, owner, searched)
-    results = Results(plan.plan_id, trials.all, readable(store))
-    foresight = _foresight(line, store, plan, trials) if line.search.warm else None
+    evidence = everything(store, lenient=not line.search.warm)
+    sampler = _sampler(line, store, plan, trials, owner, searched, evidence)
+    contract = Contract(line, plan, trials, evidence)
+    results = Results(plan.plan_id, trials.all, evidence)
+    foresight = _foresight(line, store, plan, trials, evidence) if line.search.warm else None
+    noise = noise_of(evidence)
     while True:
-        claimed = _claim(line, plan, stage, trials, owner, sampler)
+        if stage == STAGES[0] and plan.action is Action.RETUNE and trials.plateau is None:
+            _look_for_plateau(trials, stage, noise)
+        claimed = _claim(line, plan, stage, trials, owner, sampler, contract)
         if claimed is None:
             return
         own, trial = claimed
@@ -115,12 +120,16 @@ def _ended_trials(
             costs=costs,
             results=results,
             device="cuda" if torch.cuda.is_available() else "cpu",
-            left_s=partial(_left_s, line, plan, own, trials),
+            left_s=partial(contract.left_s, own),
             prunes=own == STAGES[0],
             foresight=foresight if own == STAGES[0] else None,
         )
         try:
-            ending = run(trial, bench)
+            meter = Meter(bench.device)
+            with meter.running():
+                ending = run(trial, bench)
+            meter.of_gpu(ending.seconds, ("training", "evaluation", "detectors"))
+            ending.facts["use"] = {**meter.used, "waited_s": waited_s(trial)}
             trials.end(trial, ending.state, ending.value, ending.all_facts)
             if ending.checkpoint:
                 store.delete(ending.checkpoint)
@@ -139,67 +148,53 @@ def _claim(
     trials: Trials,
     owner: Attempt,
     sampler: Callable[[], BaseSampler],
+    contract: Contract,
 ) -> tuple[str, Trial] | None:
     """Take the next trial of a worker of `stage`, with the stage that it is of: the highest rung comes first."""
     promote(line, plan, stage, trials)
-    forecast = Forecast.of(paid(trials.all()))
-    left = {name: _left_s(line, plan, name, trials) for name in STAGES[STAGES.index(stage) :]}
+    fitting = {name: contract.fitting(name) for name in STAGES[STAGES.index(stage) :]}
 
-    def fit(name: str, waiting: FrozenTrial) -> bool:
-        return _fits(getattr(line.search, name), name, trials, forecast, left[name], waiting)
+    def fits(name: str, waiting: FrozenTrial) -> bool:
+        return fitting[name](waiting)
 
-    for name in sources(stage, trials, fit):
+    for name in sources(stage, trials, fits):
         draw = sampler if name == STAGES[0] else partial(RandomSampler, seed=plan.seed)  # the others leave nothing open
-        if trial := trials.claim(name, owner, sampler=draw, pruner=PRUNERS[name], fits=partial(fit, name)):
+        if trial := trials.claim(name, owner, sampler=draw, pruner=PRUNERS[name], fits=fitting[name]):
             return name, trial
     return None
 
 
+def _look_for_plateau(trials: Trials, stage: str, noise: float) -> None:
+    """End the stage's list where nothing better is to be expected of it."""
+    if found := find(trials.of(stage), noise=noise):
+        trials.level_off(stage, found)
+
+
 def _sampler(
-    line: Line, store: Store, plan: Plan, trials: Trials, owner: Attempt, space: Space
+    line: Line,
+    store: Store,
+    plan: Plan,
+    trials: Trials,
+    owner: Attempt,
+    space: Space,
+    evidence: Sequence[Evidence],
 ) -> Callable[[], BaseSampler]:
     """Say what fills the trials that a stage leaves open."""
     if not line.search.warm:
         return partial(tpe, trials, plan, owner, n_startup=max(4, line.search.screen.trials // 2))
-    made = warm(line, plan, space, recall(line, store, plan, space).studies)
+    made = warm(line, plan, space, recall(line, store, plan, space, evidence).studies)
     return lambda: made
 
 
-def _foresight(line: Line, store: Store, plan: Plan, trials: Trials) -> Foresight:
+def _foresight(line: Line, store: Store, plan: Plan, trials: Trials, evidence: Sequence[Evidence]) -> Foresight:
     """Say what earlier searches' curves tell of a screening trial before it ends."""
     return Foresight(
         plan=plan,
         stage=STAGES[0],
         goes_on=line.search.refine.trials,
-        past=curves(line, store, plan, STAGES[0]),
+        past=curves(line, store, plan, STAGES[0], evidence),
         results=trials.settled,
     )
-
-
-def _left_s(line: Line, plan: Plan, stage: str, trials: Trials) -> float:
-    """Say how many seconds `stage` has left, what is foreseen for the stages after it being set aside."""
-    after = STAGES[STAGES.index(stage) + 1 :]
-    results = trials.settled()
-    ranked = contenders(plan, results, before=after[0] if after else None)
-    if after and all(is_incumbent(plan, standing) for standing in ranked):
-        return left_s(plan.budget_s, trials.spent_s, None)
-    forecast = Forecast.of(paid(trials.all()))
-    reserves_s = []
-    for name in after:
-        rung: Stage = getattr(line.search, name)
-        done = ended(results, name, rung)
-        awaited = [s for s in promoted(plan, ranked, rung) if identity(s.family, s.configuration) not in done]
-        reserves_s.append(forecast.stage(awaited, rung, workers=line.search.workers))
-    return left_s(plan.budget_s, trials.spent_s, reserves_s)
-
-
-def _fits(rung: Stage, stage: str, trials: Trials, forecast: Forecast, left: float, waiting: FrozenTrial) -> bool:
-    """Whether a waiting trial would end in time; one that the sampler is to fill is taken for the stage's median."""
-    facts = waiting.user_attrs
-    if "configuration" in facts:
-        return fits(forecast.trial(facts["family"], facts["configuration"], rung), left)
-    seconds = [found.seconds for found in trials.results() if found.stage == stage and not found.reused]
-    return fits(median(seconds) if seconds else None, left)
 
 
 def _wake() -> None:

@@ -73,7 +73,7 @@ class Round:
             return Ending.RELEASED
         if self.verdict is not None and self.verdict.outcome is not Outcome.PASS:
             return Ending.HELD
-        if self.plan.action is Action.RETUNE and self.study is not None and self.candidate is None:
+        if self.plan.action.searches and self.study is not None and self.candidate is None:
             return Ending.NO_CANDIDATE
         return Ending.OPEN
 

@@ -148,6 +148,7 @@ def decision(found: Round) -> str:
     return {
         Action.NOTHING: "Left as it is",
         Action.REFIT: f"Refitted {family(found.family)}",
+        Action.SENTINELS: "Searched with a few sentinels",
         Action.RETUNE: "Retuned",
     }[found.plan.action]
 

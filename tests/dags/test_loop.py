@@ -64,6 +64,16 @@ def without_feedback(site):
 
 
 @pytest.fixture(scope="module")
+def late(site):
+    """The line `late`, as `shop` but with features that are refreshed every minute."""
+    text = (lines_folder() / "shop.toml").read_text().replace('"shop"', '"late"', 1)
+    (lines_folder() / "late.toml").write_text(f'{text}\n[schedule]\nfeature_refresh = "* * * * *"\n')
+    opened = stages.site("late")
+    opened.store.put("landing/weeks.jsonl", synthetic.jsonl(synthetic.events(days=21)))
+    return opened
+
+
+@pytest.fixture(scope="module")
 def without_reason(run, site):
     return run("feedback_shop", as_of=AS_OF)
 
@@ -182,6 +192,17 @@ def test_a_search_fans_out_and_announces_its_candidate(searched, site):
     assert extra["family"] == "markov"
     assert extra["plan_id"] == stages.newest_candidate(site).plan_id
     assert set(last(site, "searched").evidence["trials"]) == {"complete"}  # none running, none lost
+
+
+def test_a_search_that_would_run_into_a_feature_refresh_is_skipped_and_says_why(late, run):
+    assert run("feedback_late", as_of=AS_OF, reason=WHY).state == "success"
+    put_off = run("retune_late", reason=WHY)
+    assert (put_off.state, put_off.events) == ("success", {})
+    assert put_off.tasks.pop("decide") == "success"
+    assert set(put_off.tasks.values()) == {"skipped"}
+    [entry] = ledger.read(late.store, what="put off")
+    assert "but the line's features are refreshed at " in entry.why
+    assert ledger.read(late.store, what="opened") == []
 
 
 def test_a_search_is_reviewed_beside_its_candidate(searched, refitted, site):

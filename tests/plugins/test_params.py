@@ -61,6 +61,7 @@ def test_what_cannot_be_is_refused(declared, given):
         (params.FEEDBACK, {"as_of": "2026-03-01T12:00:00+00:00", "reason": "replay"}),
         (RETUNE, {"action": "refit", "family": "sasrec", "configuration": {"dim": 8}, "reason": "try"}),
         (RETUNE, {"action": "retune", "budget_s": 60.5, "reason": "try"}),
+        (RETUNE, {"action": "sentinels", "reason": "try"}),
         (params.PROMOTE, {"again": True, "reason": "the cause was elsewhere"}),
         (params.ROLLBACK, {"reason": "worse than before", "to": "sasrec-1"}),
     ],

@@ -221,6 +221,23 @@ def test_every_search_by_hand_is_a_decision_of_its_own(lines: Path, retune) -> N
     assert plans[0]["plan_id"] != plans[1]["plan_id"]
 
 
+def test_a_decision_is_shown_with_all_that_could_be_done_and_carried_out_by_its_name(lines: Path, retune) -> None:
+    store = open_store((lines.parent / "store").as_uri()).under("shop")
+    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
+    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
+    plan = retune("decide", "shop", "--json").json["plan"]
+    assert plan["action"] == "retune"
+    assert sorted(option["action"] for option in plan["options"]) == ["nothing", "refit", "retune", "sentinels"]
+    assert retune("status", "shop", "--json").json[0]["open"][0]["plan_id"] == plan["plan_id"]
+    told = retune("decide", "shop", "--action", "nothing", "--reason", "a quiet week").out
+    assert told.startswith("a quiet week The plan: nothing.")
+    assert "only a search can replace it" in " ".join(told.split())
+    assert (
+        "--action overrides the decision and therefore needs --reason."
+        in retune("decide", "shop", "--action", "refit").err
+    )
+
+
 # --- Airflow's own commands
 
 

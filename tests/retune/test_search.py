@@ -78,3 +78,19 @@ def test_an_open_search_is_named_taken_up_again_and_then_closed(frozen: Path, re
     )
     unknown = retune("search", "shop", "--plan", "r20260101-00000000")
     assert unknown.err == "the plan must be one of shop, but none is called 'r20260101-00000000'.\n"
+
+
+def test_a_search_that_is_put_off_says_how_it_is_carried_out_and_an_order_is_not(frozen: Path, retune) -> None:
+    file = frozen / "shop.toml"
+    file.write_text(f'{file.read_text()}\n[schedule]\nfeature_refresh = "* * * * *"\n')
+    late = retune("search", "shop")
+    assert late.code == 1
+    said = " ".join(late.out.split())
+    assert "is put off: with " in said
+    [plan] = retune("status", "shop", "--json").json[0]["open"]
+    assert f"`retune search shop --plan {plan['plan_id']}` carries it out later." in said
+
+    done = retune("search", "shop", "--action", "sentinels", "--reason", "now")
+    assert done.code == 0, done.err
+    account = [line.split() for line in done.out.splitlines() if line.strip()]
+    assert {"screen", "confirm", "all", "useful", "overhead"} <= {words[0] for words in account}

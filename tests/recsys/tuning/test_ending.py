@@ -6,9 +6,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from recsys.tuning.contract import Contract
 from recsys.tuning.ending import ending
 from recsys.tuning.outcomes import LOST, NOT_BEGUN, SEEN_AT
-from recsys.tuning.trials import OPENED_AT, Trials
+from recsys.tuning.trials import OPENED_AT, RESERVED, Trials
 
 BEGAN = datetime(2026, 1, 26, 12)
 SEVEN = {"epochs": 10, "steps": 7}
@@ -21,6 +22,7 @@ def told(a_line, a_plan):
     def told(*trials, line=None, budget_s=90.0, **facts):
         study = optuna.create_study(direction="maximize")
         study.set_user_attr(OPENED_AT, BEGAN.timestamp())
+        study.set_user_attr(RESERVED, {"seconds": budget_s})
         now = BEGAN
         for stage, seconds in trials:
             known = {"stage": stage, "seed": 7, "family": "markov", "configuration": SEVEN, **facts}
@@ -33,18 +35,19 @@ def told(a_line, a_plan):
             trial.datetime_start, trial.datetime_complete = now, now + timedelta(seconds=seconds)
             now = trial.datetime_complete
             study.add_trial(trial)
-        written = Trials(study)
-        return ending(line or a_line(), a_plan(budget_s=budget_s), written, written.results())
+        written, plan = Trials(study), a_plan(budget_s=budget_s)
+        return ending(Contract(line or a_line(), plan, written), plan, written, written.results())
 
     return told
 
 
 def test_what_was_left_and_would_not_have_ended_in_time_is_said_with_the_numbers(told):
-    # Screening: 0.5 of the users, 2 of 10 epochs, 1 unit in 6 s. Confirming: 10 units, 60 s.
+    # Screening: 0.5 of the users, 2 of 10 epochs, 1 unit in 6 s. Confirming: 10 units, 60 s, and after one number with
+    # noise 0.15, which counts eight, exp(1.383 * 0.15 * sqrt(8 / 9 * 2)) times as long where one wants to be sure.
     said = told(("screen", 6.0), ("screen", None), ("refine", None), ("confirm", None), ("confirm", None), budget_s=66)
     assert said == (
         "The budget ended the search after 6.0 of 66 s, because no trial left was forecast to end in the 60.0 s that "
-        "remained (the cheapest, markov in confirm, at 60.0 s, which counts 1.25 times to be safe): the trials begun "
+        "remained (the cheapest, markov in confirm, may take 79.1 s): the trials begun "
         "are 1 of 2 in screen, 0 of 1 in refine, 0 of 2 in confirm. "
         "Trials of screen and refine were left, to keep time for the stages after."
     )

@@ -132,7 +132,7 @@ def test_the_same_plan_gives_the_same_study(shop, retune, search):
         study = search(plan)
         shop.store.delete(f"studies/{plan.plan_id}/study.json")
         Path(shop.studies).unlink()
-        return [replace(trial, seconds=0.0) for trial in study.trials]
+        return [replace(trial, seconds=0.0, evaluation_s=0.0, saved_s=0.0, use=None) for trial in study.trials]
 
     assert outcome() == outcome()
 
@@ -481,3 +481,80 @@ def test_a_search_says_how_far_its_rungs_ranked_alike(shop, retune, search):
     ) in study.ended
     [entry] = ledger.read(shop.store, what="searched")
     assert entry.evidence["agreements"] == [dump(found) for found in study.agreements]
+
+
+def test_a_short_search_tries_the_incumbent_and_its_sentinels_and_confirms_the_best(shop, retune, search, a_line):
+    line = a_line(families=["markov"], space={"markov": {"steps": [2], "neighbours": [128]}})
+    plan = retune(incumbent="markov", line=line, action=Action.SENTINELS, reason="a short look")
+    study = search(plan, line)
+    screened = [identity(trial.family, trial.configuration) for trial in of(study, "screen")]
+    assert screened[0] == identity(plan.family, plan.configuration)
+    assert screened[1:] == [identity(one.family, one.configuration) for one in plan.sentinels]
+    assert of(study, "refine") == []
+    best = max(of(study, "screen")[1:], key=lambda trial: trial.ndcg_at_10)
+    own, finalist = of(study, "confirm")
+    assert identity(own.family, own.configuration) == screened[0]
+    assert finalist.configuration == best.configuration
+    assert study.ended.startswith("Every listed trial has ended after ")
+    candidate = tuning.choose(line, shop.store, plan, shop.studies)
+    assert identity(candidate.family, candidate.configuration) in (screened[0], identity("markov", best.configuration))
+
+
+def test_a_search_accounts_for_its_seconds_and_says_what_each_stage_found(shop, retune, search):
+    plan = retune(incumbent="markov")
+    study = search(plan)
+    trials = Trials.load(plan, shop.studies).all()
+    held_s = sum((t.datetime_complete - t.datetime_start).total_seconds() for t in trials)
+    assert sum(part.seconds for part in study.spending) == pytest.approx(held_s, abs=0.01)
+    assert {part.cause for part in study.spending} >= {"useful", "overhead"}
+    assert study.reserved_s == plan.budget_s
+    assert [part.stage for part in study.stages] == [*tuning.STAGES, "all"]
+    assert all(part.gain >= 0 for part in study.stages)
+    [entry] = ledger.read(shop.store, what="searched")
+    assert sum(entry.evidence["spending"].values()) == pytest.approx(held_s, abs=0.01)
+    assert entry.evidence["stages"][-1]["gain"] == study.stages[-1].gain
+    [opened] = ledger.read(shop.store, what="opened")
+    assert (opened.evidence["reserved_s"], opened.evidence["plan_id"]) == (300.0, plan.plan_id)
+
+
+def test_every_trial_says_what_it_used_and_how_long_it_had_waited(shop, retune, search):
+    study = search(retune(incumbent="markov"))
+    assert all(trial.use is not None for trial in study.trials)
+    trained = [trial for trial in study.trials if trial.units]
+    assert all(trial.use.cpu_s > 0 and trial.use.rss_growth_mib >= 0 for trial in trained)
+    if not torch.cuda.is_available():
+        assert {(trial.use.gpu_s, trial.use.gpu_peak_mib) for trial in study.trials} == {(None, None)}
+    screen = of(study, "screen")
+    waited = [trial.use.waited_s for trial in screen]
+    assert waited == sorted(waited)  # one worker took them in the order of their list
+    assert waited[-1] >= sum(trial.seconds for trial in screen[:-1]) - 0.01
+
+
+def test_a_plateau_ends_screening_and_the_finalists_are_confirmed_all_the_same(shop, retune, search, a_line):
+    # Whatever is drawn comes out alike: the one parameter that is searched does next to nothing.
+    line = a_line(
+        families=["markov"],
+        screen={"trials": 24, "share": 0.5, "epochs": 0.2},
+        space={"markov": {"steps": [2], "neighbours": [128], "decay": [0.8], "smoothing": [20.0, 20.5]}},
+    )
+    study = search(retune(incumbent="markov", line=line), line)
+    screened = of(study, "screen")
+    assert 10 <= len(screened) < 24
+    assert study.ended.startswith("Screening ended at a plateau after ")
+    assert f"{len(screened)} of 24 in screen" in study.ended
+    assert of(study, "confirm")
+
+
+def test_a_study_is_worked_on_with_the_lines_evidence_read_once(shop, retune, a_line):
+    line = a_line(warm=True)
+    plan = retune(incumbent="markov", line=line)
+    begin(shop, plan, line)
+    reads = []
+
+    class Counting(FileStore):
+        def list(self, prefix=""):
+            reads.append(prefix)
+            return super().list(prefix)
+
+    work(shop, plan, line=line, store=Counting(shop.folder / "shop" / "store"))
+    assert reads.count("evidence/") == 1

@@ -1,0 +1,85 @@
+"""Hold a search to its seconds: what each stage has left, and which waiting trial can end in it."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from optuna.trial import FrozenTrial
+
+from recsys.records import Evidence, Plan
+from recsys.settings import Line, Stage
+from recsys.tuning.budget import fits, left_s
+from recsys.tuning.forecast import Forecast, paid_before, seconds_of_any
+from recsys.tuning.outcomes import paid
+from recsys.tuning.promotion import STAGES, contenders, ended, is_incumbent, promoted
+from recsys.tuning.ranking import identity
+from recsys.tuning.trials import Trials
+
+
+class Contract:
+    """The seconds that were reserved for a search, and what its trials may still have of them.
+
+    Args:
+        line: Says what each stage gives a trial.
+        plan: Says which configuration is the incumbent's.
+        trials: Of its study.
+        evidence: What the line's searches found, from which the first trials are forecast.
+    """
+
+    def __init__(self, line: Line, plan: Plan, trials: Trials, evidence: Sequence[Evidence] = ()) -> None:
+        self._line, self._plan, self._trials = line, plan, trials
+        self._before = paid_before(evidence, but=plan.plan_id)
+        self._known: tuple[int, Forecast] | None = None
+
+    @property
+    def forecast(self) -> Forecast:
+        """What trials take, by all that ended up to now."""
+        own = list(paid(self._trials.all()))
+        if self._known is None or self._known[0] != len(own):
+            self._known = len(own), Forecast.of([*self._before, *own])
+        return self._known[1]
+
+    def left_s(self, stage: str) -> float:
+        """Say how many seconds `stage` has left, what is forecast for the stages after it being set aside."""
+        reservation = self._trials.reservation
+        spent_s = self._trials.spent_s
+        left = left_s(reservation.seconds, spent_s, self._reserves_s(STAGES[STAGES.index(stage) + 1 :]))
+        if reservation.until is None:
+            return left
+        missing_s = spent_s + reservation.until - time.time() - reservation.seconds
+        return left + min(0.0, missing_s)  # what queues and restarts have taken, the line's next refresh does not give
+
+    def _reserves_s(self, after: Sequence[str]) -> list[float] | None:
+        """Forecast what each stage of `after` still needs; None while nobody knows what will be tried there."""
+        results = self._trials.settled()
+        ranked = contenders(self._plan, results, before=after[0] if after else None)
+        if after and all(is_incumbent(self._plan, standing) for standing in ranked):
+            return None
+        reserves_s, workers = [], self._line.search.workers
+        for name in after:
+            rung = self.rung(name)
+            done = ended(results, name, rung)
+            best = promoted(self._plan, ranked, rung)
+            awaited = [s for s in best if identity(s.family, s.configuration) not in done]
+            reserves_s.append(self.forecast.stage(awaited, rung, workers=workers))
+        return reserves_s
+
+    def fitting(self, stage: str) -> Callable[[FrozenTrial], bool]:
+        """Give the rule by which a waiting trial of `stage` may begin now: that it would end in time."""
+        left_s = self.left_s(stage)
+        return lambda waiting: fits(self.foreseen(stage, waiting)[0], left_s)
+
+    def foreseen(self, stage: str, waiting: FrozenTrial) -> tuple[float | None, str]:
+        """Give the seconds that a waiting trial of `stage` will hardly exceed, if they can be known, and its family.
+
+        One that the sampler is to fill is taken for one of its stage.
+        """
+        facts = waiting.user_attrs
+        if "configuration" in facts:
+            return self.forecast.trial(facts["family"], facts["configuration"], self.rung(stage)), facts["family"]
+        ended = [found for found in self._trials.results() if found.stage == stage and not found.reused]
+        return seconds_of_any([found.seconds for found in ended if found.units]), "a new configuration"
+
+    def rung(self, stage: str) -> Stage:
+        """Say what `stage` gives a trial."""
+        found: Stage = getattr(self._line.search, stage)
+        return found

@@ -1,0 +1,116 @@
+"""What a stage has left, from a study that was written by hand."""
+
+import time
+from datetime import datetime, timedelta
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from recsys.models import FAMILIES
+from recsys.records import Evidence, TrialEvidence
+from recsys.tuning.contract import Contract
+from recsys.tuning.trials import OPENED_AT, RESERVED, Trials
+
+TOWER = {**FAMILIES["two_tower"].defaults, "epochs": 10}
+
+
+@pytest.fixture
+def contract(a_line, a_plan):
+    """A contract over 100 s, of which screening has had 20 s in trials of one unit and 4 s each."""
+
+    def make(*, until_s=None, evidence=(), trials=5, line=None):
+        study = optuna.create_study(direction="maximize")
+        began = datetime.now() - timedelta(seconds=4 * trials)
+        study.set_user_attr(OPENED_AT, began.timestamp())
+        until = None if until_s is None else time.time() + until_s
+        study.set_user_attr(RESERVED, {"seconds": 100.0, "until": until})
+        for number in range(trials):
+            facts = {
+                "stage": "screen",
+                "seed": 7,
+                "family": "two_tower",
+                "configuration": {**TOWER, "lr": 0.001 * (number + 1)},
+                "units": 1.0,
+                "seconds": {"training": 3.5, "evaluation": 0.5},
+                "training": f"{number}",
+            }
+            made = create_trial(state=TrialState.COMPLETE, value=0.1 + number / 100, user_attrs=facts)
+            made.datetime_start = began + timedelta(seconds=4 * number)
+            made.datetime_complete = made.datetime_start + timedelta(seconds=4)
+            study.add_trial(made)
+        return Contract(line or a_line(), a_plan(family="two_tower", configuration=TOWER), Trials(study), evidence)
+
+    return make
+
+
+def waiting(**facts):
+    return create_trial(state=TrialState.WAITING, user_attrs={"stage": "screen", **facts})
+
+
+def test_the_last_stage_has_all_that_is_not_spent(contract):
+    assert contract().left_s("confirm") == pytest.approx(80, abs=0.1)
+
+
+def test_earlier_stages_leave_what_the_later_ones_are_forecast_to_take(contract, a_line):
+    found = contract(line=a_line(confirm={"trials": 1}))
+    # The incumbent and one challenger side by side, each 10 units of 3.5 s and what it takes to be sure.
+    confirm = found.forecast.trial("two_tower", TOWER, found.rung("confirm"))
+    assert 35.5 < confirm < 45
+    assert found.left_s("refine") == pytest.approx(80 - confirm, abs=0.5)
+    # With two seeds each they would take twice as long, and may claim no more than 0.6 of the budget.
+    assert contract().left_s("refine") == pytest.approx(80 - 60, abs=0.1)
+
+
+def test_before_anything_is_known_a_part_is_kept(contract):
+    assert contract(trials=0).left_s("screen") == pytest.approx(100 - 40)
+
+
+def test_nothing_goes_on_beyond_the_moment_by_which_it_must_have_ended(contract):
+    assert contract(until_s=80).left_s("confirm") == pytest.approx(80, abs=0.5)
+    assert contract(until_s=30).left_s("confirm") == pytest.approx(30, abs=0.5)
+    assert contract(until_s=5000).left_s("confirm") == pytest.approx(80, abs=0.5)
+
+
+def test_a_trial_begins_only_where_it_will_end(contract):
+    fits = contract().fitting("confirm")
+    assert fits(waiting(family="two_tower", configuration=TOWER))
+    assert not fits(waiting(family="two_tower", configuration={**TOWER, "epochs": 24}))  # 84 s and more, of 80
+    assert fits(waiting(family="markov", configuration=FAMILIES["markov"].defaults))  # of which nothing is known
+
+
+def test_the_first_trials_of_a_search_are_forecast_from_earlier_ones(contract, a_plan):
+    trial = TrialEvidence(
+        stage="confirm",
+        share=1.0,
+        epochs=1.0,
+        seed=0,
+        family="two_tower",
+        configuration=TOWER,
+        state="complete",
+        ndcg_at_10=0.1,
+        gain=0.0,
+        seconds=60.5,
+        units=10.0,
+        evaluation_s=0.5,
+    )
+    before = Evidence(
+        plan_id="before",
+        dataset_id="d",
+        as_of=a_plan().as_of,
+        family="two_tower",
+        configuration=TOWER,
+        popularity={},
+        trials=(trial,) * 6,
+    )
+    hasty, wary = contract(trials=0), contract(trials=0, evidence=[before])
+    asked = waiting(family="two_tower", configuration={**TOWER, "epochs": 20})
+    assert hasty.fitting("confirm")(asked)
+    assert not wary.fitting("confirm")(asked)  # 120 s of 100
+
+
+def test_what_the_sampler_is_to_fill_is_taken_for_one_of_its_stage(contract):
+    seconds, called = contract().foreseen("screen", waiting())
+    assert (called, seconds) == ("a new configuration", pytest.approx(4.0, rel=0.3))
+    assert seconds > 4.0
+    assert contract(trials=0).foreseen("screen", waiting())[0] is None
