@@ -26,6 +26,7 @@ DECISIONS = (
     "searched",  # a study ended
     "reviewed",  # what is searched was reviewed, and changes of it proposed or not
     "edited",  # a person applied proposals of a review to the line's file
+    "ablated",  # a configuration was taken apart, and what each component is worth was measured
     "chosen",  # a study's candidate was refitted
     "packaged",  # a candidate became a bundle
     "measured",  # candidate and incumbent got scorecards

@@ -224,13 +224,31 @@ def interval(
     """
     if not len(per_case) or not 0 < level < 1:
         raise ValueError(f"An interval needs cases and a level in (0, 1) but got {len(per_case)} cases and {level}.")
-    means, sizes = _per_user(per_case, users)
+    estimates = resampled(per_case[:, None], users, seed=seed, resamples=resamples)[:, 0]
+    low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def resampled(
+    per_case: NDArray[np.float64], users: NDArray[np.int64], *, seed: int, resamples: int
+) -> NDArray[np.float64]:
+    """Draw users with all their cases, again and again, and give the means over the cases of each draw.
+
+    Args:
+        per_case: What is averaged, V values per case; the same users are drawn for all of them. Shape [C, V].
+        users: User of each case, shape [C].
+        seed: Fixes the draws.
+        resamples: Number of draws, R.
+
+    Returns:
+        Shape [R, V].
+    """
+    _, which, sizes = np.unique(users, return_inverse=True, return_counts=True)
+    totals = np.column_stack([np.bincount(which, column) for column in per_case.T])  # [U, V]
     rng = np.random.default_rng(seed)
     # How often each user is drawn; 64 resamples at a time keep the table small.
     draws = (rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=n) for n in _chunks(resamples, 64))
-    estimates = np.concatenate([counts @ (means * sizes) / (counts @ sizes) for counts in draws])
-    low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return np.concatenate([counts @ totals / (counts @ sizes)[:, None] for counts in draws])
 
 
 def _allowed(scores: NDArray[np.float32], rows: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float32]:

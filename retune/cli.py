@@ -289,6 +289,58 @@ def review(
 
 
 @app.command()
+def ablate(
+    line: LineName = None,
+    release: Annotated[
+        str | None, typer.Argument(help="The release to take apart; what is in production if left out.")
+    ] = None,
+    *,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Take the newest candidate apart instead of a release.")
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Trainings of each variant; the line's own if left out.")
+    ] = None,
+    budget_s: Annotated[
+        float | None, typer.Option(min=1, help="Seconds that trials may run; the line's own if left out.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset to train on; the newest if left out.")] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Train a release without one component at a time, and say what each of them is worth.
+
+    What was ended goes on when it is asked for again; what is known already is not trained again.
+    """
+    from retune import knobs
+    from retune import search as run
+
+    site = _site(line)
+    plan = stages.plan_ablation(
+        site,
+        by=_who(by),
+        release_id=release,
+        of_candidate=candidate,
+        dataset_id=dataset,
+        seeds=seeds,
+        budget_s=budget_s,
+    )
+    try:
+        with run.ended_by_sigterm(), run.live(plan, quiet=as_json) as on_trial:
+            found = run.run_ablation(site, plan, on_trial=on_trial)
+    except KeyboardInterrupt:
+        stopped = InterruptedError(f"{plan.plan_id} was ended before it was done; the same command takes it up again.")
+        _fail("interrupted", stopped, INTERRUPTED)
+    part = knobs.ablated(found)
+    _show(
+        as_json,
+        {"outcome": "ablated", "ablation": dump(found)},
+        found.because,
+        _table(part.heads, part.rows, title=part.title),
+    )
+
+
+@app.command()
 def promote(
     line: LineName = None,
     *,

@@ -1,9 +1,9 @@
-"""Lay a review of what is searched out as tables for people."""
+"""Lay what was learned of a line's knobs out as tables for people: a review, an ablation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from recsys.records import Edit, Estimate, Findings, Importance, Proposal, Review
+from recsys.records import Ablated, Ablation, Edit, Estimate, Findings, Importance, Proposal, Review
 
 SHOWN = 5  # newest studies whose shares stand side by side
 
@@ -43,6 +43,45 @@ def parts(review: Review) -> list[Part]:
     ]
 
 
+def ablated(ablation: Ablation) -> Part:
+    """Give the table of what each component is worth, what is lost most without at the head."""
+    parts = sorted(ablation.parts, key=lambda part: part.change.value if part.change else float("inf"))
+    return Part(
+        title=f"\nWithout each component, on the validation windows of {ablation.plan.dataset_id}",
+        heads=("without", "instead", "NDCG@10", "change", f"{ablation.confidence:.0%}", "p", "seeds", ""),
+        rows=[_ablated(ablation, part) for part in parts],
+    )
+
+
+def _ablated(ablation: Ablation, part: Ablated) -> tuple[str, ...]:
+    instead = ", ".join(
+        f"{name} {_short(ablation.plan.configuration[name])} → {_short(value)}"
+        for name, value in part.component.changes.items()
+    )
+    if part.change is None or part.p is None:
+        return part.component.name, instead, "", "", "", "", "", part.because
+    return (
+        part.component.name,
+        instead,
+        f"{part.ndcg_at_10:.4f}",
+        f"{part.change.value:+.4f}",
+        f"{part.change.low:+.4f}..{part.change.high:+.4f}",
+        f"{part.p:.4f}",
+        str(part.seeds),
+        _said_of(part),
+    )
+
+
+def _said_of(part: Ablated) -> str:
+    if not part.significant or part.change is None:
+        return "no difference can be told"
+    return "is needed" if part.change.value < 0 else "does harm"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _importances(over: Findings, studies: Iterable[Findings]) -> Iterator[tuple[str, ...]]:
     if over.because:
         yield over.family, "", "", "", "", "", "", over.because, ""
@@ -59,7 +98,7 @@ def _importances(over: Findings, studies: Iterable[Findings]) -> Iterator[tuple[
             _interval(importance.share),
             f"{importance.alone:.2f}",
             f"{importance.p:.3f}",
-            f"{importance.best:.3g}" if isinstance(importance.best, float) else str(importance.best),
+            _short(importance.best),
             "matters" if importance.above_chance else "no more than chance",
             by_study,
         )

@@ -1,4 +1,4 @@
-"""Run a whole search on this machine: every stage's workers side by side, with progress that people can follow."""
+"""Run a search or an ablation on this machine: workers side by side, with progress that people can follow."""
 
 import logging
 import multiprocessing
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.managers import SyncManager
 from threading import Thread
@@ -15,12 +16,15 @@ from threading import Thread
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from recsys.records import Plan, Study, TrialResult
+from recsys.records import Ablation, AblationPlan, Plan, Study, TrialResult
 from retune import stages
 
 log = logging.getLogger(__name__)
 
 OnTrial = Callable[[TrialResult], None]
+
+Work = Callable[..., object]
+"""A stage as one worker does it: takes the site, who owns the worker's trials, and what to call with each of them."""
 
 
 def run(site: stages.Site, plan: Plan, *, on_trial: OnTrial) -> Study:
@@ -38,12 +42,25 @@ def run(site: stages.Site, plan: Plan, *, on_trial: OnTrial) -> Study:
     """
     stages.open_search(site, plan)
     for stage in stages.SEARCH_STAGES:
-        jobs = stages.jobs(site, plan, stage)
-        if len(jobs) == 1:
-            _work(site, plan, stage, 0, on_trial)
-        elif jobs:
-            _work_side_by_side(site, plan, stage, len(jobs), on_trial)
+        n_workers = len(stages.jobs(site, plan, stage))
+        _work_by(n_workers, site, partial(stages.work, plan=plan, stage=stage), on_trial)
     return stages.close_search(site, plan)
+
+
+def run_ablation(site: stages.Site, plan: AblationPlan, *, on_trial: OnTrial) -> Ablation:
+    """Train all variants of an ablation and compare them.
+
+    Args:
+        site: The line and its places.
+        plan: One that was begun before goes on where it was ended; one that is known is not run again.
+        on_trial: Called in this process for every trial that ended.
+
+    Raises:
+        KeyboardInterrupt: Somebody asked for the end; no worker is left, and the study stays open.
+    """
+    n_workers = len(stages.ablation_jobs(site, plan))
+    _work_by(n_workers, site, partial(stages.work_ablation, plan=plan), on_trial)
+    return stages.close_ablation(site, plan)
 
 
 def account(study: Study) -> list[tuple[str, ...]]:
@@ -68,13 +85,20 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _work(site: stages.Site, plan: Plan, stage: str, worker: int, on_trial: OnTrial) -> None:
+def _work_by(workers: int, site: stages.Site, work: Work, on_trial: OnTrial) -> None:
+    if workers == 1:
+        _work(site, work, 0, on_trial)
+    elif workers:
+        _work_side_by_side(workers, site, work, on_trial)
+
+
+def _work(site: stages.Site, work: Work, worker: int, on_trial: OnTrial) -> None:
     from recsys.tuning import Attempt
 
-    stages.work(site, plan, stage, owner=Attempt(run="by hand", map_index=worker, attempt=1), on_trial=on_trial)
+    work(site, owner=Attempt(run="by hand", map_index=worker, attempt=1), on_trial=on_trial)
 
 
-def _work_side_by_side(site: stages.Site, plan: Plan, stage: str, workers: int, on_trial: OnTrial) -> None:
+def _work_side_by_side(workers: int, site: stages.Site, work: Work, on_trial: OnTrial) -> None:
     context = multiprocessing.get_context("spawn")  # a forked process would share torch's threads
     managed, working = context.Pipe(duplex=False), context.Pipe(duplex=False)
     manager = SyncManager(ctx=context)
@@ -91,7 +115,7 @@ def _work_side_by_side(site: stages.Site, plan: Plan, stage: str, workers: int, 
         try:
             with ProcessPoolExecutor(workers, context, _live_while_open, working[:1]) as pool:
                 try:
-                    running = [pool.submit(_work_in, site.line.name, plan, stage, w, ended.put) for w in range(workers)]
+                    running = [pool.submit(_work_in, site.line.name, work, w, ended.put) for w in range(workers)]
                     for future in running:
                         future.result()
                 except BaseException:
@@ -102,8 +126,8 @@ def _work_side_by_side(site: stages.Site, plan: Plan, stage: str, workers: int, 
             listener.join()
 
 
-def _work_in(line: str, plan: Plan, stage: str, worker: int, on_trial: OnTrial) -> None:
-    _work(stages.site(line), plan, stage, worker, on_trial)
+def _work_in(line: str, work: Work, worker: int, on_trial: OnTrial) -> None:
+    _work(stages.site(line), work, worker, on_trial)
 
 
 def _live_while_open(pipe: Connection) -> None:
@@ -118,7 +142,7 @@ def _live_while_open(pipe: Connection) -> None:
 
 
 @contextmanager
-def live(plan: Plan, *, quiet: bool) -> Iterator[OnTrial]:
+def live(plan: Plan | AblationPlan, *, quiet: bool) -> Iterator[OnTrial]:
     """Show trials as they end: a moving bar on a terminal, one line each in a log, nothing where `quiet`."""
     bar = Progress(
         TextColumn("{task.description}"),

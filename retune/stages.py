@@ -13,6 +13,8 @@ from pydantic import JsonValue
 
 from recsys.errors import NoCandidate, NotFound
 from recsys.records import (
+    Ablation,
+    AblationPlan,
     Action,
     Batch,
     Bundle,
@@ -326,6 +328,81 @@ def apply_review(site: Site, plan: Plan, *, by: str, only: str | None = None, re
         evidence: dict[str, JsonValue] = {"plan_id": plan.plan_id, "proposals": [*names], "diff": edited.diff}
         ledger.append(site.store, ledger.Entry(what="edited", who=by, why=why, evidence=evidence))
     return edited
+
+
+def plan_ablation(
+    site: Site,
+    *,
+    by: str,
+    release_id: str | None = None,
+    of_candidate: bool = False,
+    dataset_id: str | None = None,
+    seeds: int | None = None,
+    budget_s: float | None = None,
+) -> AblationPlan:
+    """Say what there is to take apart in a release, and how it is measured; the same question gives the same plan.
+
+    Args:
+        site: The line and its places.
+        by: Who asks.
+        release_id: A release, or a bundle that was held; None: what is in production.
+        of_candidate: Take the newest candidate instead.
+        dataset_id: On which data; None: the newest.
+        seeds: Trainings of each variant; None: as many as the line confirms with, at least 2.
+        budget_s: Seconds that trials may run; None: the line's.
+
+    Raises:
+        ValueError: An argument is wrong, or `RETUNE_STUDIES` is.
+        NoRelease: There is no such release, or none in production.
+        NoCandidate: There is no candidate.
+        NoFeedback: There is no such dataset.
+    """
+    from recsys import tuning
+
+    tuning.check_studies(site.studies)
+    return tuning.plan_ablation(
+        site.line,
+        site.store,
+        by=by,
+        release_id=release_id,
+        of_candidate=of_candidate,
+        dataset_id=dataset_id,
+        seeds=seeds,
+        budget_s=budget_s,
+    )
+
+
+def ablation_jobs(site: Site, plan: AblationPlan) -> list[dict[str, int]]:
+    """Open the ablation's study and say which workers it needs, one entry each; none where it is known already.
+
+    Raises:
+        LineError: The line cannot be searched.
+    """
+    from recsys import tuning
+
+    with file_named(site.line):
+        return tuning.ablation_jobs(site.line, site.store, plan, site.studies)
+
+
+def work_ablation(
+    site: Site,
+    plan: AblationPlan,
+    *,
+    owner: "Attempt",
+    on_trial: Callable[[TrialResult], None] | None = None,
+) -> list[TrialResult]:
+    """Train the release's configuration without one component at a time, until the list or the budget ends."""
+    from recsys import tuning
+
+    with file_named(site.line):
+        return tuning.work_ablation(site.line, site.store, plan, site.studies, owner=owner, on_trial=on_trial)
+
+
+def close_ablation(site: Site, plan: AblationPlan) -> Ablation:
+    """Say what each component is worth by what was trained, and keep it."""
+    from recsys import tuning
+
+    return tuning.close_ablation(site.line, site.store, plan, site.studies)
 
 
 def choose(site: Site, plan: Plan) -> Candidate:

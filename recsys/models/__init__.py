@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from recsys.models import hybrid, markov, popularity, sasrec, two_tower
-from recsys.models.knob import Knob
+from recsys.models.knob import Knob, Without
 from recsys.models.network import TRAINING, Configuration, Family, Network, TorchScorer, Value
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -20,4 +20,4 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 
-__all__ = ["FAMILIES", "TRAINING", "Configuration", "Family", "Knob", "Network", "TorchScorer", "Value"]
+__all__ = ["FAMILIES", "TRAINING", "Configuration", "Family", "Knob", "Network", "TorchScorer", "Value", "Without"]

@@ -7,7 +7,7 @@ from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 
 from recsys.models import markov, sasrec
-from recsys.models.knob import FIRST, FIXED, Knob
+from recsys.models.knob import FIRST, FIXED, Knob, Without
 from recsys.models.markov import Markov
 from recsys.models.network import Family
 from recsys.models.sasrec import SASRec
@@ -92,11 +92,19 @@ FAMILY = Family(
     knobs={
         **{name: replace(knob, tier=FIXED) for name, knob in markov.FAMILY.knobs.items()},
         **sasrec.FAMILY.knobs,
+        "history_length": replace(
+            sasrec.FAMILY.knobs["history_length"],
+            without=(Without(what="all but the newest item", values={"history_length": 1, "steps": 1}),),
+        ),
         "markov_weight": Knob(
             meaning="How much the counted transitions count beside attention",
             unit="share of the probability",
             owner="modelling",
             tier=FIRST,
+            without=(
+                Without(what="transitions", values={"markov_weight": 0.0}),
+                Without(what="attention", values={"markov_weight": 1.0}),
+            ),
         ),
     },
     conditions=sasrec.FAMILY.conditions,

@@ -18,6 +18,14 @@ FIRST, LATER, FIXED = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Without:
+    """A part of a model that a configuration can leave out, and how."""
+
+    what: str  # the part, in words that follow "without"
+    values: Mapping[str, int | float | str | bool]  # of the knobs that change to leave it out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
     """What people need to know of one parameter."""
 
@@ -26,6 +34,7 @@ class Knob:
     owner: str
     tier: int
     capacity: bool = False  # whether more of it is a larger model, which needs more data to come out alike twice
+    without: tuple[Without, ...] = ()  # what it can leave out of the model; none: it only says how something is done
 
     def __post_init__(self) -> None:
         if self.owner not in OWNERS:
@@ -34,6 +43,8 @@ class Knob:
             raise ValueError(f"tier of a knob must be {FIRST}, {LATER} or {FIXED} but is {self.tier}.")
         if not self.meaning.strip() or not self.unit.strip():
             raise ValueError(f"A knob must have a meaning and a unit but has {self.meaning!r} and {self.unit!r}.")
+        if any(not left_out.what.strip() or not left_out.values for left_out in self.without):
+            raise ValueError(f"What a knob leaves out must be named and change something but is {self.without}.")
 
 
 COUNTED: Mapping[str, Knob] = MappingProxyType(
@@ -65,6 +76,7 @@ TRAINED: Mapping[str, Knob] = MappingProxyType(
             unit="per step",
             owner="training",
             tier=LATER,
+            without=(Without(what="weight decay", values={"weight_decay": 0.0}),),
         ),
         "dim": Knob(meaning="Length of an item's vector", unit="numbers", owner="serving", tier=LATER, capacity=True),
         "history_length": Knob(
@@ -73,18 +85,21 @@ TRAINED: Mapping[str, Knob] = MappingProxyType(
             owner="serving",
             tier=LATER,
             capacity=True,
+            without=(Without(what="all but the newest item", values={"history_length": 1}),),
         ),
         "dropout": Knob(
             meaning="Activations that are left out at random while it trains",
             unit="share of the activations",
             owner="modelling",
             tier=FIRST,
+            without=(Without(what="dropout", values={"dropout": 0.0}),),
         ),
         "softmax": Knob(
             meaning="Whether the loss compares with the full catalogue or a sample",
             unit="choice",
             owner="modelling",
             tier=LATER,
+            without=(Without(what="sampling in the loss", values={"softmax": "full"}),),
         ),
         "negatives": Knob(meaning="Items in a sampled softmax", unit="items", owner="modelling", tier=LATER),
     }

@@ -7,7 +7,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from scipy import sparse
 from torch import Tensor, nn
 
-from recsys.models.knob import COUNTED, FIRST, LATER, Knob
+from recsys.models.knob import COUNTED, FIRST, LATER, Knob, Without
 from recsys.models.network import Family
 from recsys.sequences import Sequences
 
@@ -135,19 +135,25 @@ FAMILY = Family(
     knobs={
         **COUNTED,
         "steps": Knob(
-            meaning="How many of the newest items vote for what comes next", unit="items", owner="serving", tier=FIRST
+            meaning="How many of the newest items vote for what comes next",
+            unit="items",
+            owner="serving",
+            tier=FIRST,
+            without=(Without(what="all but the newest item's vote", values={"steps": 1}),),
         ),
         "decay": Knob(
             meaning="What a transition over one more place counts, and an older item's vote",
             unit="share of the nearer one",
             owner="modelling",
             tier=FIRST,
+            without=(Without(what="fading with distance", values={"decay": 1.0}),),
         ),
         "smoothing": Knob(
             meaning="How much popularity is added to the counts of an item",
             unit="transitions",
             owner="modelling",
             tier=FIRST,
+            without=(Without(what="smoothing towards popularity", values={"smoothing": 1e-3}),),
         ),
         "neighbours": Knob(
             meaning="Strongest successors that are kept of an item", unit="items", owner="serving", tier=LATER

@@ -98,6 +98,10 @@ class Family:
             if (name in self.space) == (knob.tier == FIXED):
                 rule = f"below {FIXED}, because it is searched," if name in self.space else f"{FIXED}, as it is not,"
                 raise ValueError(f"tier of {name} of {self.name} must be {rule} but is {knob.tier}.")
+            if strangers := {key for left_out in knob.without for key in left_out.values} - set(self.defaults):
+                raise ValueError(
+                    f"{name} of {self.name} leaves out {sorted(strangers)}, which its defaults do not have."
+                )
 
     def matters(self, name: str, configuration: Configuration) -> bool:
         """Whether a parameter does anything, given the others."""

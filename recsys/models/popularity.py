@@ -5,7 +5,7 @@ import torch
 from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 
-from recsys.models.knob import COUNTED, FIRST, Knob
+from recsys.models.knob import COUNTED, FIRST, Knob, Without
 from recsys.models.network import Family
 from recsys.sequences import Sequences
 
@@ -55,7 +55,11 @@ FAMILY = Family(
     knobs={
         **COUNTED,
         "half_life_days": Knob(
-            meaning="Age at which an interaction counts half", unit="days", owner="modelling", tier=FIRST
+            meaning="Age at which an interaction counts half",
+            unit="days",
+            owner="modelling",
+            tier=FIRST,
+            without=(Without(what="forgetting with age", values={"half_life_days": 36_500.0}),),
         ),
     },
 )

@@ -1,5 +1,6 @@
 """Decide whether to tune, search for a better configuration, and choose one."""
 
+from recsys.tuning.ablation import ablation, ablation_jobs, close_ablation, plan_ablation, work_ablation
 from recsys.tuning.choice import candidate, choose
 from recsys.tuning.decision import decide, plan
 from recsys.tuning.outcomes import Progress
@@ -17,20 +18,25 @@ __all__ = [
     "STAGES",
     "Attempt",
     "Progress",
+    "ablation",
+    "ablation_jobs",
     "candidate",
     "check_past",
     "check_studies",
     "choose",
     "close",
+    "close_ablation",
     "decide",
     "jobs",
     "kept_review",
     "newest_search",
     "open_study",
     "plan",
+    "plan_ablation",
     "progress",
     "review",
     "search_space",
     "study",
     "work",
+    "work_ablation",
 ]

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,9 @@ from torch import nn
 
 from recsys.dataset import Frozen
 from recsys.errors import RecsysError, StoreError
-from recsys.metrics import evaluate
+from recsys.metrics import Evaluation, evaluate
 from recsys.models import FAMILIES, Family, TorchScorer
-from recsys.records import Configuration, Plan
+from recsys.records import AblationPlan, Configuration, Plan
 from recsys.settings import Budgets, Stage
 from recsys.store import Store
 from recsys.subsample import portion
@@ -30,7 +30,7 @@ from recsys.tuning.constraints import Costs
 from recsys.tuning.curves import Foresight
 from recsys.tuning.detectors import examine
 from recsys.tuning.outcomes import SEEN_AT
-from recsys.tuning.reuse import Results, training_id
+from recsys.tuning.reuse import Lookup, training_id
 from recsys.tuning.space import Space
 
 log = logging.getLogger(__name__)
@@ -46,13 +46,13 @@ class Bench:
     """What all trials of a worker in one stage share."""
 
     store: Store
-    plan: Plan
+    plan: Plan | AblationPlan
     space: Space
     stage: Stage
     budgets: Budgets
     frozen: Frozen
     costs: Costs
-    results: Results  # of earlier trials, so that nothing is trained twice
+    results: Lookup  # of earlier trials, so that nothing is trained twice
     device: str
     left_s: Callable[[], float]  # seconds that the stage has left, by what is known at the moment
     prunes: bool  # whether trials are compared before they end
@@ -68,6 +68,7 @@ class Ending:
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # by cause
     checkpoint: str | None = None  # key of what nobody needs once the study knows how the trial ended
+    evaluations: Sequence[Evaluation] = ()  # of the validation windows, oldest first, where they were asked for
 
     @contextmanager
     def timing(self, cause: str) -> Iterator[None]:
@@ -191,7 +192,8 @@ def _judge(bench: Bench, network: nn.Module, training: Training, watch: "_Watch"
     """Say what the training came to."""
     if training.stopped == "finished":
         with ending.timing("evaluation"):
-            windows = measure(bench.frozen, network)
+            ending.evaluations = evaluations(bench.frozen, network)
+        windows = [_mean(evaluation) for evaluation in ending.evaluations]
         ending.state, ending.value = TrialState.COMPLETE, sum(windows) / len(windows)
         ending.facts["windows"] = windows
         return
@@ -217,8 +219,17 @@ def _examine(
 
 def measure(frozen: Frozen, network: nn.Module) -> list[float]:
     """Give NDCG@10 in each validation window, oldest first; each case's history is all that the user did before it."""
+    return [_mean(evaluation) for evaluation in evaluations(frozen, network)]
+
+
+def evaluations(frozen: Frozen, network: nn.Module) -> list[Evaluation]:
+    """Give all that is measured of a network in each validation window, oldest first."""
     scorer = TorchScorer(network)
-    return [float(evaluate(scorer, window, k=10).ndcg.mean()) for window in frozen.windows]
+    return [evaluate(scorer, window, k=10) for window in frozen.windows]
+
+
+def _mean(evaluation: Evaluation) -> float:
+    return float(evaluation.ndcg.mean())
 
 
 class _Watch:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from optuna.trial import FrozenTrial
 
@@ -40,6 +41,14 @@ class Known:
     ndcg_at_10: float
     source: str  # the trial that it was trained in
     seconds: float  # that it had taken there
+
+
+class Lookup(Protocol):
+    """Whatever knows results of trainings."""
+
+    def find(self, training: str) -> Known | None:
+        """Give the result of the training called `training`, if it is known."""
+        ...
 
 
 class Results:

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys.records import Configuration, Plan, TrialResult
+from recsys.records import AblationPlan, Configuration, Plan, TrialResult
 from recsys.tuning.budget import busy_s
 from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, Progress, interval, progress, result
 from recsys.tuning.plateau import Plateau
@@ -75,7 +75,7 @@ class Trials:
         self._storage = study._storage
 
     @classmethod
-    def create(cls, plan: Plan, studies: str, reservation: Reservation | None = None) -> Self:
+    def create(cls, plan: Plan | AblationPlan, studies: str, reservation: Reservation | None = None) -> Self:
         """Create the plan's study, or find the one that is there, write its reservation down, and start its clock.
 
         Args:
@@ -95,7 +95,7 @@ class Trials:
         return cls(study)
 
     @classmethod
-    def load(cls, plan: Plan, studies: str) -> Self:
+    def load(cls, plan: Plan | AblationPlan, studies: str) -> Self:
         """Find the plan's study.
 
         Raises:

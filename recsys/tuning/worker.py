@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from recsys.dataset import dataset
 from recsys.dataset import load as load_dataset
@@ -18,6 +18,7 @@ from recsys.records import Action, Evidence, Plan, TrialResult
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
+from recsys.tuning import cases
 from recsys.tuning.constraints import Costs
 from recsys.tuning.contract import Contract
 from recsys.tuning.curves import Foresight
@@ -76,7 +77,7 @@ def work(
     for rung in STAGES[STAGES.index(stage) :]:
         trials.supersede(rung, owner)
     ended: list[TrialResult] = []
-    with _threads(line.search.workers):
+    with threads(line.search.workers):
         for found in _ended_trials(line, store, plan, stage, trials, owner):
             ended.append(found)
             if on_trial is not None:
@@ -87,7 +88,7 @@ def work(
 def _ended_trials(
     line: Line, store: Store, plan: Plan, stage: str, trials: Trials, owner: Attempt
 ) -> Iterator[TrialResult]:
-    _wake()
+    wake()
     frozen = load_dataset(store, dataset(store, plan.dataset_id))
     costs = Costs(
         store,
@@ -124,21 +125,49 @@ def _ended_trials(
             prunes=own == STAGES[0],
             foresight=foresight if own == STAGES[0] else None,
         )
-        try:
-            meter = Meter(bench.device)
-            with meter.running():
-                ending = run(trial, bench)
-            meter.of_gpu(ending.seconds, ("training", "evaluation", "detectors"))
-            ending.facts["use"] = {**meter.used, "waited_s": waited_s(trial)}
-            trials.end(trial, ending.state, ending.value, ending.all_facts)
-            if ending.checkpoint:
-                store.delete(ending.checkpoint)
-        except UpdateFinishedTrialError:
-            log.warning("trial %d has been taken from %s, which therefore stops", trial.number, owner)
+        found = carry_out(trial, bench, trials, owner, keeps_cases=own == STAGES[-1])
+        if found is None:
             return
-        found = result(trials.all()[trial.number])
-        log.info("%s trial %d of %s: %s %s", own, trial.number, plan.plan_id, found.state, found.ndcg_at_10)
         yield found
+
+
+def carry_out(trial: Trial, bench: Bench, trials: Trials, owner: Attempt, *, keeps_cases: bool) -> TrialResult | None:
+    """Run a trial that has been claimed, and tell the study how it ended.
+
+    Args:
+        trial: Which.
+        bench: What it needs.
+        trials: The study's.
+        owner: Who has claimed it.
+        keeps_cases: Whether what each user saw is kept, if the trial is complete.
+
+    Returns:
+        How it ended; nothing where a later attempt has taken it, so that the caller must stop.
+    """
+    plan_id = bench.plan.plan_id
+    try:
+        meter = Meter(bench.device)
+        with meter.running():
+            ending = run(trial, bench)
+        meter.of_gpu(ending.seconds, ("training", "evaluation", "detectors"))
+        ending.facts["use"] = {**meter.used, "waited_s": waited_s(trial)}
+        if keeps_cases and ending.state is TrialState.COMPLETE and ending.evaluations:
+            cases.keep(
+                bench.store,
+                ending.facts["training"],
+                ending.evaluations,
+                source=f"trial {trial.number} of {plan_id}",
+                seconds=sum(ending.seconds.values()),
+            )
+        trials.end(trial, ending.state, ending.value, ending.all_facts)
+        if ending.checkpoint:
+            bench.store.delete(ending.checkpoint)
+    except UpdateFinishedTrialError:
+        log.warning("trial %d has been taken from %s, which therefore stops", trial.number, owner)
+        return None
+    found = result(trials.all()[trial.number])
+    log.info("%s trial %d of %s: %s %s", found.stage, trial.number, plan_id, found.state, found.ndcg_at_10)
+    return found
 
 
 def _claim(
@@ -197,14 +226,14 @@ def _foresight(line: Line, store: Store, plan: Plan, trials: Trials, evidence: S
     )
 
 
-def _wake() -> None:
+def wake() -> None:
     """Import what the first export and the first optimiser would: those seconds are of the worker, not of its trial."""
     for module in ("onnxscript", "torch._dynamo"):
         importlib.import_module(module)
 
 
 @contextmanager
-def _threads(workers: int) -> Iterator[None]:
+def threads(workers: int) -> Iterator[None]:
     """Share this machine's cores with the other workers: two trials on one thread each beat one trial on two."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, _cores() // workers))

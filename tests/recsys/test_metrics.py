@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import BadScores
-from recsys.metrics import Coverage, TailShare, evaluate, interval, top_k
+from recsys.metrics import Coverage, TailShare, evaluate, interval, resampled, top_k
 from recsys.sequences import Cases, Sequences
 
 
@@ -151,3 +151,12 @@ def test_interval_is_fixed_by_its_seed():
 def test_interval_needs_cases_and_a_level(values, level):
     with pytest.raises(ValueError, match="needs cases and a level"):
         interval(np.array(values), np.arange(len(values)), seed=0, level=level)
+
+
+def test_the_same_users_are_drawn_for_all_values_that_are_averaged():
+    values = np.random.default_rng(0).normal(size=(300, 1))
+    users = np.repeat(np.arange(100), 3)
+    draws = resampled(np.hstack([values, 2 * values + 1]), users, seed=3, resamples=130)
+    assert draws.shape == (130, 2)
+    assert draws[:, 1] == pytest.approx(2 * draws[:, 0] + 1)
+    assert draws[:, 0].std() == pytest.approx(values.reshape(-1, 3).mean(1).std() / 10, rel=0.2)

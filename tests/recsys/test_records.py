@@ -15,6 +15,7 @@ READERS = {
     "receipts/hash.json": receipts.receipts,
     "releases/r/comparison.json": lambda store: scorecard.comparison(store, "r"),
     "releases/r/verdict.json": lambda store: gate.verdict(store, "r"),
+    "studies/p/ablation.json": lambda store: tuning.ablation(store, "p"),
     "studies/p/candidate.json": lambda store: tuning.candidate(store, "p"),
     "studies/p/plan.json": lambda store: decision.plan(store, "p"),
     "studies/p/study.json": lambda store: stages.study(store, "p"),

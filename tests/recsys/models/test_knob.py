@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.models import FAMILIES, Knob
+from recsys.models import FAMILIES, Knob, Without
 from recsys.models.knob import OWNERS
 from recsys.tuning.space import span
 
@@ -18,6 +18,8 @@ KNOB = {"meaning": "Length of an item's vector", "unit": "numbers", "owner": "se
         ({"tier": 4}, r"tier of a knob must be 1, 2 or 3 but is 4"),
         ({"meaning": " "}, r"must have a meaning and a unit but has ' ' and 'numbers'"),
         ({"unit": ""}, r"must have a meaning and a unit but has .* and ''"),
+        ({"without": (Without(what="", values={"dim": 1}),)}, "What a knob leaves out must be named"),
+        ({"without": (Without(what="width", values={}),)}, "must be named and change something"),
     ],
 )
 def test_a_knob_that_says_too_little_is_refused(change, message):
@@ -60,3 +62,12 @@ def test_the_page_of_knobs_says_what_the_families_say(family):
 
 def test_the_page_of_knobs_names_the_owners():
     assert dict(written("Owners")) == OWNERS
+
+
+def test_the_page_of_knobs_says_what_can_be_left_out():
+    assert written("Components") == [
+        (part.what, family.name, ", ".join(f"`{name}` {value}" for name, value in part.values.items()))
+        for family in FAMILIES.values()
+        for _, knob in sorted(family.knobs.items(), key=lambda pair: pair[1].tier)
+        for part in knob.without
+    ]

@@ -4,7 +4,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from torch import nn
 
-from recsys.models.knob import FIRST, FIXED, Knob
+from recsys.models.knob import FIRST, FIXED, Knob, Without
 from recsys.models.network import Family
 
 KNOB = Knob(meaning="What it does", unit="items", owner="training", tier=FIRST)
@@ -62,6 +62,13 @@ def test_a_whole_number_is_effective_as_the_float_that_the_family_takes_it_for()
         ({"conditions": {"first": ("second", "on")}}, r"first must come after second in the space \['first', "),
         ({"conditions": {"fourth": ("first", "on")}}, r"fourth must come after first in the space"),
         ({"conditions": {"third": ("second", 1)}}, r"conditions of made: second cannot be 1"),
+        (
+            {
+                "knobs": {"first": KNOB, "second": KNOB, "third": KNOB}
+                | {"first": replace(KNOB, without=(Without(what="it", values={"fourth": 1}),))}
+            },
+            r"first of made leaves out \['fourth'\], which its defaults do not have",
+        ),
     ],
 )
 def test_a_family_that_contradicts_itself_is_refused(changes, message):
