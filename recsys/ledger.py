@@ -31,6 +31,7 @@ DECISIONS = (
     "packaged",  # a candidate became a bundle
     "measured",  # candidate and incumbent got scorecards
     "gated",  # the gate gave its verdict
+    "attributed",  # what a release gained was divided among what changed
     "released",  # the channel moved forward
     "rolled back",  # the channel moved back
     "held",  # a candidate was kept from production

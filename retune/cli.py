@@ -375,6 +375,29 @@ def promote(
 
 
 @app.command()
+def attribute(
+    line: LineName = None,
+    release: Annotated[
+        str | None, typer.Argument(help="The release to ask about; what is in production if left out.")
+    ] = None,
+    *,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say which changed knobs made a release differ from its predecessor, as foreseen, and what the gate measured."""
+    from retune import knobs
+
+    found = stages.attribute(_site(line), release, by=_who(by))
+    part = knobs.attributed(found)
+    _show(
+        as_json,
+        {"outcome": "attributed", "attribution": dump(found)},
+        found.because,
+        _table(part.heads, part.rows, title=part.title),
+    )
+
+
+@app.command()
 def rollback(
     line: LineName = None,
     *,

@@ -1,9 +1,9 @@
-"""Lay what was learned of a line's knobs out as tables for people: a review, an ablation."""
+"""Lay what was learned of a line's knobs out as tables for people: a review, an ablation, an attribution."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from recsys.records import Ablated, Ablation, Edit, Estimate, Findings, Importance, Proposal, Review
+from recsys.records import Ablated, Ablation, Attribution, Edit, Estimate, Findings, Importance, Proposal, Review
 
 SHOWN = 5  # newest studies whose shares stand side by side
 
@@ -50,6 +50,25 @@ def ablated(ablation: Ablation) -> Part:
         title=f"\nWithout each component, on the validation windows of {ablation.plan.dataset_id}",
         heads=("without", "instead", "NDCG@10", "change", f"{ablation.confidence:.0%}", "p", "seeds", ""),
         rows=[_ablated(ablation, part) for part in parts],
+    )
+
+
+def attributed(attribution: Attribution) -> Part:
+    """Give the table of what each changed knob did, the largest first."""
+    rows = [
+        (
+            share.knob,
+            _short(share.was),
+            _short(share.now),
+            f"{share.change.value:+.4f}" if share.change else "",
+            f"{share.change.low:+.4f}..{share.change.high:+.4f}" if share.change else "nothing is known",
+        )
+        for share in attribution.shares
+    ]
+    return Part(
+        title=f"\nWhat changed since {attribution.predecessor}, as foreseen from {attribution.trials} trials",
+        heads=("knob", "was", "now", "NDCG@10", f"{attribution.confidence:.0%}"),
+        rows=rows,
     )
 
 

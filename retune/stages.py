@@ -16,6 +16,7 @@ from recsys.records import (
     Ablation,
     AblationPlan,
     Action,
+    Attribution,
     Batch,
     Bundle,
     Candidate,
@@ -465,6 +466,18 @@ def release(site: Site, verdict: Verdict) -> Release:
     from recsys import release
 
     return release.release(site.line, site.store, verdict)
+
+
+def attribute(site: Site, release_id: str | None = None, *, by: str) -> Attribution:
+    """Divide what a release gained over its predecessor among the knobs that changed; None: what is in production.
+
+    Raises:
+        NoRelease: There is no such release, or it was never measured against another.
+        ValueError: One of the two is of a family that is gone.
+    """
+    from recsys import attribution
+
+    return attribution.attribute(site.line, site.store, release_id, by=by)
 
 
 def rollback(site: Site, *, to: str | None, reason: str, by: str, nonce: str | None = None) -> Release:

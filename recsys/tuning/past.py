@@ -180,9 +180,9 @@ def before(store: Store, plan: Plan, evidence: Sequence[Evidence] | None = None)
     return [found for found in kept if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
 
 
-def doubt(found: Evidence, plan: Plan, now: Mapping[str, float]) -> float:
-    """Say how much less a value of that search is worth than a fresh one: 1 or more."""
-    age = max(0.0, (plan.as_of - found.as_of) / timedelta(days=1))
+def doubt(found: Evidence, asking: Plan | Evidence, now: Mapping[str, float]) -> float:
+    """Say how much less a value of that search is worth than one of who asks: 1 or more."""
+    age = max(0.0, (asking.as_of - found.as_of) / timedelta(days=1))
     moved = distance(found.popularity, now) if found.popularity and now else 0.0  # of a dataset that is gone: unknown
     return float(2.0 ** (age / HALVING_DAYS + moved / DRIFTED))
 

@@ -89,6 +89,18 @@ class PastModel:
             1.0, told, -1 / self._signal
         )
 
+    def joint(self, points: Points) -> tuple[Vector, Matrix]:
+        """Give what the past expects at `points`, and the covariance of its doubt, in terms of past values.
+
+        What all points share, such as the level of a search, is left out: only differences mean anything.
+
+        Returns:
+            Shapes [m] and [m, m].
+        """
+        across = self._signal * self.fit.kernel(self._past.points, points)
+        reduced = solve_triangular(self._lower, across, lower=True, check_finite=False)
+        return reduced.T @ self._solved, self._signal * self.fit.kernel(points, points) - reduced.T @ reduced
+
     def expected(self, points: Points) -> Vector:
         """Give what the past expects at `points`, in standard deviations. Shape [m]."""
         across = self._signal * self.fit.kernel(self._past.points, points)

@@ -18,7 +18,7 @@ def frozen(lines: Path, retune) -> Path:
 
 
 def test_the_release_in_production_is_taken_apart(frozen: Path, retune, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "500")
     told = retune("ablate", "shop", "--by", "ann")
     assert told.code == 0, told.err
     assert "forgetting with age" in told.out

@@ -1,0 +1,192 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from recsys import attribution, channel, ledger
+from recsys.bundles import identify, keep_bundle, key, refer
+from recsys.errors import BadObject, NoRelease
+from recsys.models import FAMILIES
+from recsys.records import Bundle, Comparison, Estimate, Evidence, Scorecard, TrialEvidence, to_json
+from recsys.store.memory import MemoryStore
+
+AS_OF = datetime(2026, 1, 26, tzinfo=UTC)
+MARKOV = FAMILIES["markov"].defaults
+NOW = {**MARKOV, "decay": 0.9}
+GAIN = Estimate(value=0.012, low=0.004, high=0.02)
+
+
+def keep(store, configuration, family="markov"):
+    files = {"model.onnx": b"a graph"}
+    refs = {name: refer(body) for name, body in files.items()}
+    named = {"family": family, "configuration": configuration, "dataset_id": "d", "history_length": 1}
+    made = Bundle(
+        release_id=identify(**named, files=refs),
+        **named,
+        candidate_id="c",
+        n_items=3,
+        serves="model.onnx",
+        serves_because="it is the only one",
+        graphs=(),
+        files=refs,
+        largest_error=0.0,
+        by="tests",
+        as_of=AS_OF,
+    )
+    return keep_bundle(store, made, files).release_id
+
+
+def card(release_id):
+    some = Estimate(value=0.1, low=0.09, high=0.11)
+    return Scorecard(
+        release_id=release_id,
+        dataset_id="d",
+        ndcg_at_10=some,
+        recall_at_10=some,
+        mrr=some,
+        coverage=0.5,
+        tail_share=0.5,
+        cases=100,
+        users=100,
+        finite_share=1.0,
+        constant_share=0.0,
+        size_bytes=1,
+        latency=(),
+        per_case_key="k",
+    )
+
+
+def measure(store, candidate, incumbent):
+    """Keep what the gate saw of two bundles."""
+    some = Estimate(value=1.0, low=1.0, high=1.0)
+    seen = Comparison(
+        candidate=card(candidate),
+        incumbent=card(incumbent),
+        references={},
+        ndcg_gain=GAIN,
+        p99_ratio=some,
+        quantisation_loss=None,
+        by="tests",
+        as_of=AS_OF,
+    )
+    store.put(key(candidate, "comparison.json"), to_json(seen))
+
+
+def tried(store, as_of, slope, n=40):
+    """Keep a search in which `decay` gains evenly."""
+    found = Evidence(
+        plan_id=f"r{as_of:%Y%m%d}",
+        dataset_id="d",
+        as_of=as_of,
+        family="markov",
+        configuration=MARKOV,
+        popularity={},
+        trials=tuple(
+            TrialEvidence(
+                stage="screen",
+                share=1.0,
+                epochs=1.0,
+                seed=0,
+                family="markov",
+                configuration={**MARKOV, "decay": decay},
+                state="complete",
+                ndcg_at_10=0.1 + slope * decay,
+                gain=slope * decay,
+                seconds=1.0,
+            )
+            for decay in np.linspace(0.3, 1.0, n).tolist()
+        ),
+    )
+    store.put(f"evidence/{found.plan_id}.json", to_json(found))
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def pair(store):
+    """A release and its predecessor, with which it was measured, and a search between them."""
+    before, after = keep(store, MARKOV), keep(store, NOW)
+    measure(store, after, before)
+    tried(store, AS_OF - timedelta(days=1), slope=0.1)
+    return before, after
+
+
+def test_what_is_foreseen_stands_beside_what_the_gate_measured(shop_line, store, pair):
+    before, after = pair
+    found = attribution.attribute(shop_line, store, after, by="ann")
+    [share] = found.shares
+    assert (found.predecessor, found.measured, found.confidence) == (before, GAIN, 0.95)
+    assert (share.knob, share.was, share.now) == ("decay", 0.77, 0.9)
+    assert share.change == found.predicted
+    assert found.predicted.value == pytest.approx(0.013, rel=0.35)
+    assert found.because == (
+        f"{after} was foreseen to change NDCG@10 by {found.predicted.value:+.4f} [{found.predicted.low:+.4f}, "
+        f"{found.predicted.high:+.4f}] over {before}: decay {found.predicted.value:+.4f}; at the gate it was +0.0120 "
+        "[+0.0040, +0.0200] on the holdout."
+    )
+    [entry] = ledger.read(store, what="attributed")
+    assert (entry.who, entry.why) == ("ann", found.because)
+
+
+def test_later_searches_change_nothing_of_what_was_said(shop_line, store, pair):
+    _, after = pair
+    found = attribution.attribute(shop_line, store, after, by="ann")
+    tried(store, AS_OF + timedelta(days=1), slope=-0.1)
+    assert attribution.attribute(shop_line, store, after, by="bob") == found
+    store.delete(key(after, "attribution.json"))
+    assert attribution.attribute(shop_line, store, after, by="ann") == found
+    assert len(ledger.read(store, what="attributed")) == 1
+
+
+def test_a_release_that_was_measured_against_another_is_divided_anew(shop_line, store, pair):
+    before, after = pair
+    attribution.attribute(shop_line, store, after, by="ann")
+    other = keep(store, {**MARKOV, "decay": 0.4})
+    measure(store, after, other)
+    found = attribution.attribute(shop_line, store, after, by="ann")
+    assert found.predecessor == other
+    assert found.shares[0].was == 0.4
+    assert [entry.evidence["predecessor"] for entry in ledger.read(store, what="attributed")] == [before, other]
+
+
+def test_production_is_asked_about_unless_a_release_is_named(shop_line, store, pair):
+    with pytest.raises(NoRelease, match="nothing is released"):
+        attribution.attribute(shop_line, store, by="ann")
+    channel.move(store, to=pair[1], expect=None, by="tests", reason="a test", nonce="n")
+    assert attribution.attribute(shop_line, store, by="ann").release_id == pair[1]
+
+
+def test_what_was_never_measured_has_no_predecessor(shop_line, store, pair):
+    with pytest.raises(NoRelease, match="must have been measured"):
+        attribution.attribute(shop_line, store, pair[0], by="ann")
+
+
+def test_the_same_configuration_on_other_data_has_nothing_to_divide(shop_line, store):
+    before, after = keep(store, MARKOV), keep(store, {**MARKOV, "gone": 1})
+    measure(store, after, before)
+    found = attribution.attribute(shop_line, store, after, by="ann")
+    assert (found.shares, found.predicted) == ((), None)
+    assert found.because.startswith(f"{after} has the configuration of {before}, on other data; at the gate it was ")
+
+
+def test_too_little_evidence_is_said(shop_line, store):
+    before, after = keep(store, MARKOV), keep(store, NOW)
+    measure(store, after, before)
+    found = attribution.attribute(shop_line, store, after, by="ann")
+    assert "changed decay; what each did cannot be told from the 0 trials that there were" in found.because
+
+
+def test_a_family_that_is_gone_is_named(shop_line, store):
+    before, after = keep(store, {"x": 1}, family="forgotten"), keep(store, NOW)
+    measure(store, after, before)
+    with pytest.raises(ValueError, match=r"must be of a family of today, one of \[.*\], but is 'forgotten'"):
+        attribution.attribute(shop_line, store, after, by="ann")
+
+
+def test_a_record_that_is_broken_is_named(shop_line, store, pair):
+    store.put(key(pair[1], "attribution.json"), b"{}")
+    with pytest.raises(BadObject, match=r"attribution.json must hold a record of kind Attribution"):
+        attribution.attribute(shop_line, store, pair[1], by="ann")
