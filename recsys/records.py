@@ -339,6 +339,7 @@ class TrialResult:
     units: float = 0.0  # share of the users times epochs trained here
     evaluation_s: float = 0.0  # of the seconds, those in which nothing was trained
     use: Use | None = None  # None: its worker was lost, or of an older version
+    block: str = ""  # run or repeat: it is of the block that tells interactions apart
 
     @property
     def over_budget(self) -> bool:
@@ -419,6 +420,7 @@ class TrialEvidence:
     saved_s: float = 0.0  # as of the trial's result
     units: float = 0.0  # as of the trial's result; 0: of an older version, which did not keep it
     evaluation_s: float = 0.0  # as of the trial's result
+    block: str = ""  # as of the trial's result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -452,6 +454,9 @@ class Candidate:
 
 
 # --- review of what is searched
+
+
+Limits = tuple[int | float | str | bool, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,6 +496,30 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairEffect:
+    """What two parameters do only together, as a block of trials tells it."""
+
+    parameters: tuple[str, str]
+    effect: Estimate  # of NDCG@10: half of how much one's effect differs between the levels of the other
+    p: float  # how often seeds alone do as much
+    above_noise: bool  # with the other pairs of the block in mind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What the block of one search tells of pairs of parameters."""
+
+    plan_id: str
+    family: str
+    levels: Mapping[str, Limits]  # the two values of each parameter
+    runs: int  # complete ones
+    repeats: int  # seeds with which the incumbent was tried at the same share and epochs
+    deviation: float | None  # of NDCG@10 over them
+    effects: tuple[PairEffect, ...]  # the largest first; none where too little ended
+    because: str  # one sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """An end of a range at which the best trials lie, or a choice at which they never do."""
 
@@ -503,9 +532,6 @@ class Edge:
     by_chance: float  # how many would without a reason
     p: float  # how often chance looks like as much
     because: str  # one sentence, with what can be done about it
-
-
-Limits = tuple[int | float | str | bool, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -521,8 +547,8 @@ class Edit:
 class Proposal:
     """A change of what a line searches, for a person to apply."""
 
-    name: str  # family.parameter
-    kind: str  # widen, drop or fix
+    name: str  # family.parameter, or the key of the line
+    kind: str  # widen, drop, fix or tell apart
     because: str  # one sentence with the numbers
     edits: tuple[Edit, ...]
 
@@ -539,6 +565,7 @@ class Review:
     edges: tuple[Edge, ...]
     proposals: tuple[Proposal, ...]
     because: str  # one sentence
+    blocks: tuple[Block, ...] = ()  # of the searches that had one, oldest first
 
 
 # --- ablation

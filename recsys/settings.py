@@ -21,6 +21,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Days = Annotated[float, Field(gt=0, le=_LONGEST_DAYS)]
 
+_FEWEST_IN_A_BLOCK = 6  # what `recsys.tuning.factorial` needs for two parameters
+
 # Of a task's longest time; a worker also starts, reads the dataset, and ends the trial that it has begun.
 _LONGEST_SEARCH = 0.8
 
@@ -186,8 +188,18 @@ class Search(_Table):
     refine: Stage
     confirm: Stage
     space: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}  # family, parameter: the values or [low, high] to search
+    interactions: Annotated[int, Field(ge=0)] = 0  # trials of the block that tells pairs of parameters apart
     warm: bool = False  # whether it starts from what earlier searches of the line found
     past: Mapping[str, Past] = {}  # by the family's name of then
+
+    @field_validator("interactions")
+    @classmethod
+    def _is_a_block(cls, trials: int) -> int:
+        if 0 < trials < _FEWEST_IN_A_BLOCK:
+            raise ValueError(
+                f"must be 0, or at least {_FEWEST_IN_A_BLOCK} (4 for two parameters and 2 for chance), but is {trials}"
+            )
+        return trials
 
     @field_validator("families", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from recsys.records import Ablated, Ablation, Attribution, Edit, Estimate, Findings, Importance, Proposal, Review
+from recsys.records import Ablated, Ablation, Attribution, Block, Edit, Estimate, Findings, Importance, Proposal, Review
 
 SHOWN = 5  # newest studies whose shares stand side by side
 
@@ -29,6 +29,11 @@ def parts(review: Review) -> list[Part]:
             title="\nWhat two explain only together",
             heads=("family", "parameters", "share", "90 %", "p"),
             rows=list(_interactions(review.over_studies)),
+        ),
+        Part(
+            title="\nWhat blocks of trials tell of pairs",
+            heads=("family", "parameters", "effect", "90 %", "p", "", "search"),
+            rows=[row for block in review.blocks for row in _block(block)],
         ),
         Part(
             title="\nWhere the best trials lie",
@@ -138,6 +143,22 @@ def _interactions(over: Iterable[Findings]) -> Iterator[tuple[str, ...]]:
             if pair.above_chance:
                 share = f"{pair.share.value:.2f}"
                 yield found.family, " and ".join(pair.parameters), share, _interval(pair.share), f"{pair.p:.3f}"
+
+
+def _block(block: Block) -> Iterator[tuple[str, ...]]:
+    if not block.effects:
+        yield block.family, ", ".join(block.levels), "", "", "", block.because, block.plan_id
+    for pair in block.effects:
+        effect = pair.effect
+        yield (
+            block.family,
+            " and ".join(pair.parameters),
+            f"{effect.value:+.4f}",
+            f"{effect.low:+.4f}..{effect.high:+.4f}",
+            f"{pair.p:.3f}",
+            "work together" if pair.above_noise else "no more than seeds do",
+            block.plan_id,
+        )
 
 
 def _interval(share: Estimate) -> str:

@@ -52,6 +52,7 @@ def result(trial: FrozenTrial) -> TrialResult:
         units=facts.get("units", 0.0),
         evaluation_s=sum(s for cause, s in seconds.items() if cause not in TRAINING),
         use=Use(**facts["use"]) if "use" in facts else None,
+        block=facts.get("block", ""),
     )
 
 

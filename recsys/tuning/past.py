@@ -247,6 +247,7 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             saved_s=trial.saved_s,
             units=trial.units,
             evaluation_s=trial.evaluation_s,
+            block=trial.block,
         )
 
 

@@ -10,7 +10,7 @@ from recsys.settings import Line, Stage
 from recsys.tuning.ranking import Standing, identity, rank
 from recsys.tuning.space import Space, Value, search_space
 from recsys.tuning.tiers import Tiers
-from recsys.tuning.trials import Entry
+from recsys.tuning.trials import RUN, Entry
 
 STAGES = ("screen", "refine", "confirm")
 """Successive halving in three rungs: many configurations on little data, the best on more, the finalists on all.
@@ -24,7 +24,13 @@ LEAST_ETA = 2  # a rung of which more than one in so many go up selects too litt
 
 
 def entries(
-    line: Line, plan: Plan, stage: str, results: Sequence[TrialResult], *, tiers: Tiers | None = None
+    line: Line,
+    plan: Plan,
+    stage: str,
+    results: Sequence[TrialResult],
+    *,
+    tiers: Tiers | None = None,
+    block: Sequence[Entry] = (),
 ) -> list[Entry]:
     """List what `stage` tries.
 
@@ -34,11 +40,12 @@ def entries(
         stage: One of `STAGES`.
         results: What ended before it.
         tiers: What the trials of a cold search may not vary; None: the search is warm, and its sampler chooses all.
+        block: What screening tries right after the incumbent, beside `screen.trials`, to tell interactions apart.
     """
     if plan.action is Action.SENTINELS and stage != "confirm":
         return _sentinels(plan, search_space(line)) if stage == "screen" else []
     if stage == "screen":
-        return _screened(line, plan, search_space(line), tiers)
+        return _screened(line, plan, search_space(line), tiers, block)
     rung: Stage = getattr(line.search, stage)
     return _promoted(plan, stage, rung, contenders(plan, results, before=stage), search_space(line))
 
@@ -59,7 +66,9 @@ def due(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> l
     lower = STAGES[STAGES.index(stage) - 1]
     below: Stage = getattr(line.search, lower)
     rung: Stage = getattr(line.search, stage)
-    challengers = below.trials - (lower == STAGES[0])  # the incumbent is one of those that screening counts
+    blocked = {identity(r.family, r.configuration) for r in results if r.stage == lower and r.block == RUN}
+    # The incumbent is one of those that screening counts, and a block is beside them.
+    challengers = below.trials - (lower == STAGES[0]) + len(blocked)
     if plan.action is Action.SENTINELS or challengers < LEAST_ETA * rung.trials:
         return []
     over = ended(results, lower, below) - {identity(plan.family, plan.configuration)}
@@ -109,11 +118,11 @@ def is_incumbent(plan: Plan, standing: Standing) -> bool:
     return identity(standing.family, standing.configuration) == identity(plan.family, plan.configuration)
 
 
-def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None) -> list[Entry]:
-    """The incumbent, then each family's defaults, which are good in general, then what the sampler makes of them."""
+def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None, block: Sequence[Entry]) -> list[Entry]:
+    """The incumbent and its block, each family's defaults, good in general, and what the sampler makes of them."""
     own = identity(plan.family, plan.configuration)
     fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) != own]
-    return [_incumbent(plan, searched)] + [
+    return [_incumbent(plan, searched), *block] + [
         Entry(
             name=f"screen-{number}",
             seed=plan.seed,

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from recsys.models import FAMILIES
-from recsys.records import Configuration, Edge, Edit, Evidence, Findings, Importance, Limits, Proposal
+from recsys.records import Block, Configuration, Edge, Edit, Evidence, Findings, Importance, Limits, Proposal
 from recsys.settings import Line, Past
 from recsys.tuning import encoding
+from recsys.tuning.crossed import untold
 from recsys.tuning.edges import ordered
+from recsys.tuning.factorial import MOST, RUNS
 from recsys.tuning.past import edit
 from recsys.tuning.space import FAMILY, Space, Value, allows
 
 WIDER = 2  # a log range's end moves by this factor, any other by half the range, which doubles it at both ends
 STUDIES = 3  # in so many a parameter may not have mattered before it is proposed for retirement
+NAMED = 3  # pairs that a proposal names; the others are counted
 SMALL = 0.1  # of what tells trials apart: what it might explain after all
 
 NO_FURTHER = "the family itself goes no further, or the line lists the values one by one, so that is for a person to do"
@@ -97,6 +100,30 @@ def retired(line: Line, space: Space, seen: Seen, evidence: Iterable[Evidence]) 
         made = _proposal(line, seen.family, name, "fix", because, (value,))
         proposals.append(replace(made, edits=(*made.edits, *_implied(line, seen.family, name, evidence))))
     return proposals
+
+
+def told_apart(line: Line, over: Iterable[Findings], blocks: Sequence[Block]) -> list[Proposal]:
+    """Propose a block of trials where pairs that might matter cannot be told apart, and the line has none.
+
+    Args:
+        line: What its file says today.
+        over: What is known of each family.
+        blocks: Those that there have been.
+    """
+    pairs = [(found.family, pair) for found in over for pair in untold(found, blocks)]
+    if not pairs or line.search.interactions:
+        return []
+    knobs = len({(family, name) for family, pair in pairs for name in pair})
+    named = ", ".join(f"{family}.{a} and {b}" for family, (a, b) in pairs[:NAMED])
+    because = (
+        f"What {named}{f' and {len(pairs) - NAMED} other pairs' if len(pairs) > NAMED else ''} do together cannot be "
+        f"told from chance, and may be a tenth or more of what tells trials apart: a block of trials around the "
+        f"incumbent, in each search until it is known, would tell."
+    )
+    was = line.search.interactions if "interactions" in line.search.model_fields_set else None
+    size = RUNS[min(max(knobs, 2), max(RUNS))] + MOST
+    edit = Edit(key=("search", "interactions"), was=was, now=size)
+    return [Proposal(name="search.interactions", kind="tell apart", because=because, edits=(edit,))]
 
 
 def _idle(importances: Iterable[Importance]) -> bool:

@@ -11,11 +11,12 @@ from recsys.models import FAMILIES
 from recsys.records import Configuration, Edge, Evidence, Findings, Plan, Proposal, Review, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
+from recsys.tuning.crossed import blocks
 from recsys.tuning.edges import edges, losing_families
 from recsys.tuning.evidence import COMPLETE, PastTrial
 from recsys.tuning.importance import Tried, findings, tried
 from recsys.tuning.past import carry, everything
-from recsys.tuning.proposals import Seen, moved, retired
+from recsys.tuning.proposals import Seen, moved, retired, told_apart
 from recsys.tuning.space import Space, search_space
 
 log = logging.getLogger(__name__)
@@ -98,8 +99,9 @@ def _made(line: Line, plan: Plan, evidence: Sequence[Evidence]) -> Review:
         _of_family(line, space, plan, tried(space, family, studies), evidence, seed) for family in space.families
     ]
     losing, _ = moved(line, space, losing_families(studies, plan.family))
-    proposals = tuple(proposal for family in families for proposal in family.proposals)
     over = tuple(family.over for family in families)
+    told = blocks(evidence, line.search.past)
+    proposals = (*(proposal for family in families for proposal in family.proposals), *told_apart(line, over, told))
     return Review(
         plan_id=plan.plan_id,
         line=line.name,
@@ -109,6 +111,7 @@ def _made(line: Line, plan: Plan, evidence: Sequence[Evidence]) -> Review:
         edges=(*(edge for family in families for edge in family.edges), *losing),
         proposals=proposals,
         because=_sum_up(over, proposals),
+        blocks=tuple(told),
     )
 
 

@@ -18,6 +18,7 @@ from recsys.studies import key
 from recsys.tuning import past
 from recsys.tuning.accounts import spending, stage_gains
 from recsys.tuning.agreement import agreements
+from recsys.tuning.block import block
 from recsys.tuning.contract import Contract
 from recsys.tuning.ending import ending
 from recsys.tuning.outcomes import CLOSED, Progress
@@ -96,7 +97,8 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
         trials.take_back(own, because=f"the stage {stage} began anew")
     drawn = stage == "screen" and plan.action is Action.RETUNE
     tiers = _tiers(line, store, plan) if drawn else None
-    trials.enter(stage, entries(line, plan, stage, trials.results(), tiers=tiers))
+    apart = block(line, store, plan, search_space(line)) if drawn else []
+    trials.enter(stage, entries(line, plan, stage, trials.results(), tiers=tiers, block=apart))
     n_workers = min(line.search.workers, len(trials.of(stage, TrialState.WAITING)))
     log.info("stage %s of %s: %d workers", stage, plan.plan_id, n_workers)
     return [{"worker": number} for number in range(n_workers)]

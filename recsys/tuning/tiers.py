@@ -95,7 +95,8 @@ def _by_configuration(search: Evidence, family: str) -> list[list[TrialEvidence]
     """Gather the trained trials of a family that are of one configuration in one stage."""
     found: dict[tuple[str, str], list[TrialEvidence]] = defaultdict(list)
     for trial in search.trials:
-        if trial.family == family and trial.configuration.get("epochs") and trial.state in (COMPLETE, INFEASIBLE):
+        asked = trial.family == family and not trial.block  # whose repeats learn from other users with each seed
+        if asked and trial.configuration.get("epochs") and trial.state in (COMPLETE, INFEASIBLE):
             found[trial.stage, identity(family, trial.configuration)].append(trial)
     return list(found.values())
 

@@ -44,6 +44,10 @@ class Reservation:
     until: float | None = None  # moment by which it must have ended, in seconds since 1970; None: any
 
 
+RUN, REPEAT = "run", "repeat"
+"""Trials of the block that tells interactions apart: at two levels of some knobs, and of the incumbent again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try of one worker: a task that died or was cleared starts again with a higher `attempt`."""
@@ -63,8 +67,9 @@ class Entry:
     configuration: Configuration | None = None
     parameters: Mapping[str, Any] | None = None  # those that the sampler shall learn from, by Optuna's names
     incumbent: bool = False
-    sentinel: bool = False  # tried to its end whatever others say of it, so that the past can be proved wrong
+    sentinel: bool = False  # tried to its end whatever others say of it
     given: bool = False  # whether it is there whatever else is: the incumbent, a family's defaults, a sentinel
+    block: str = ""  # RUN or REPEAT
 
 
 class Trials:
@@ -274,7 +279,7 @@ class Trials:
     def _list_again(self, trial: FrozenTrial) -> None:
         if any(other.user_attrs.get(RESUMES) == trial.number for other in self.all()):
             return  # an attempt that died just here has done so
-        kept = ("stage", "entry", "seed", "incumbent", "sentinel", "given", "family", "configuration")
+        kept = ("stage", "entry", "seed", "incumbent", "sentinel", "given", "family", "configuration", "block")
         facts = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
         fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         self._enqueue(fixed, {**facts, RESUMES: trial.number}, trial.intermediate_values)
@@ -336,7 +341,11 @@ def waited_s(trial: optuna.Trial) -> float:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    known = {"family": entry.family, "configuration": entry.configuration and dict(entry.configuration)}
+    known = {
+        "family": entry.family,
+        "configuration": entry.configuration and dict(entry.configuration),
+        "block": entry.block or None,
+    }
     return {
         "seed": entry.seed,
         "incumbent": entry.incumbent,

@@ -190,6 +190,11 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             "but are 0.7, 0.6 and 1.0.",
         ),
         (
+            "workers = 4",
+            "workers = 4\ninteractions = 5",
+            "search.interactions: must be 0, or at least 6 (4 for two parameters and 2 for chance), but is 5.",
+        ),
+        (
             "epochs = 0.3",
             "epochs = 0.3\nseeds = 2",
             "search.screen.seeds: must be 1, because screening tries every configuration once, but is 2.",

@@ -95,6 +95,21 @@ def test_several_proposals_are_applied_at_once_or_one_of_them_by_name(file):
     assert read_line(file).search.space["markov"] == {"steps": (5,), "decay": (0.3, 0.75)}
 
 
+def test_a_key_of_the_search_itself_is_written_before_the_tables_below_it(file):
+    wanted = Proposal(
+        name="search.interactions",
+        kind="tell apart",
+        because="pairs cannot be told apart.",
+        edits=(Edit(key=("search", "interactions"), was=None, now=12),),
+    )
+    before = read_line(file)
+    edits.apply(file, review(wanted))
+    after = read_line(file)
+    assert after.search.interactions == 12
+    assert after.search.space == before.search.space
+    assert edits.apply(file, review(wanted)).there_already == (wanted,)
+
+
 def test_applying_again_changes_nothing(file):
     edits.apply(file, review(STEPS, SMOOTHING))
     once = file.read_text()

@@ -36,8 +36,10 @@ class Study:
         self.line, self.plan = line, plan
         self.trials = Trials.create(plan, studies)
 
-    def enter(self, stage, *decays):
-        entries = [Entry(name=f"{stage} {d}", seed=7, family="markov", configuration=markov(d)) for d in decays]
+    def enter(self, stage, *decays, block=""):
+        entries = [
+            Entry(name=f"{stage} {d}", seed=7, family="markov", configuration=markov(d), block=block) for d in decays
+        ]
         self.trials.enter(stage, entries)
 
     def claim(self, stage, owner=FIRST):
@@ -58,6 +60,16 @@ class Study:
 
     def listed(self, stage):
         return [trial.user_attrs["configuration"]["decay"] for trial in self.trials.of(stage)]
+
+
+def test_a_block_beside_what_is_screened_leaves_as_many_to_be_promoted(study):
+    study.enter("screen", 0.1, 0.2, 0.3, 0.4, block="run")
+    for decay, ndcg in ((0.1, 0.01), (0.2, 0.02), (0.3, 0.03), (0.4, 0.04), (0.5, 0.2)):
+        study.end("screen", decay, ndcg)
+    assert study.due("refine") == []  # four of ten challengers have ended, and it takes five for one of two to go up
+    for decay, ndcg in ((0.6, 0.3), (0.7, 0.4), (0.8, 0.1), (0.9, 0.6), (0.91, 0.5), (0.92, 0.05)):
+        study.end("screen", decay, ndcg)
+    assert study.due("refine") == [0.5, 0.9, 0.91]
 
 
 def test_of_three_that_have_ended_the_best_is_due_and_the_incumbent_before_it(study):

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from recsys.records import Edge
-from recsys.tuning.proposals import moved
+from recsys.records import Edge, Estimate, Findings, Importance, Interaction
+from recsys.tuning.proposals import moved, told_apart
 from recsys.tuning.space import search_space
 
 EDGE = Edge(
@@ -95,3 +95,46 @@ def test_what_ends_too_early_is_widened_before_anything_is_dropped(proposed):
     found, told = proposed("sasrec", "dim", [16, 32, 64], ("high", 64), ("never", 16))
     assert found == [("widen", (16, 32, 64, 128))]
     assert told[1].endswith(": nothing is proposed before its ends are settled.")
+
+
+def doubtful(family, *pairs):
+    """Findings in which `lr` matters, and these pairs may explain a third."""
+    return Findings(
+        family=family,
+        studies=("r1",),
+        trials=60,
+        left_out=0,
+        importances=(Importance(parameter="lr", share=None, alone=None, p=None, above_chance=True, best=None),),
+        interactions=tuple(
+            Interaction(
+                parameters=("lr", other), share=Estimate(value=0.1, low=0.0, high=0.3), p=0.4, above_chance=False
+            )
+            for other in pairs
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "trials", "named"),
+    [
+        (["dropout"], 8, "What sasrec.lr and dropout do together"),
+        (["dropout", "dim"], 12, "What sasrec.lr and dropout, sasrec.lr and dim do together"),
+        (["dropout", "dim", "layers", "heads", "epochs"], 20, "sasrec.lr and layers and 2 other pairs do together"),
+    ],
+)
+def test_pairs_that_cannot_be_told_apart_ask_for_a_block_of_their_size(a_line, others, trials, named):
+    [proposal] = told_apart(a_line(), [doubtful("sasrec", *others)], [])
+    [edit] = proposal.edits
+    assert (proposal.name, proposal.kind) == ("search.interactions", "tell apart")
+    assert (edit.key, edit.was, edit.now) == (("search", "interactions"), None, trials)
+    assert named in proposal.because
+
+
+def test_a_line_that_says_it_wants_no_block_is_asked_again(a_line):
+    [proposal] = told_apart(a_line(interactions=0), [doubtful("sasrec", "dropout")], [])
+    assert proposal.edits[0].was == 0
+
+
+def test_no_block_is_proposed_where_there_is_one_or_nothing_to_tell(a_line):
+    assert told_apart(a_line(interactions=8), [doubtful("sasrec", "dropout")], []) == []
+    assert told_apart(a_line(), [doubtful("sasrec")], []) == []
