@@ -84,7 +84,9 @@ def table(name: str) -> list[tuple[str, Configuration, float]]:
     rows: list[tuple[str, Configuration, float]] = []
     for row in found.to_dict("records"):
         own = FAMILIES[str(row["family"])]
-        searched = {n: _plain(d, row[f"{own.name}.{n}"]) for n, d in trainings.space().families[own.name].items()}
+        space = trainings.space().families[own.name]
+        # What was not searched yet when a table was made stood at the family's default.
+        searched = {n: _plain(d, row[f"{own.name}.{n}"]) for n, d in space.items() if f"{own.name}.{n}" in row}
         rows.append((own.name, {**own.defaults, **searched}, float(row[f"ndcg_{trainings.PARTS}"])))
     return rows
 

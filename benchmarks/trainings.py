@@ -54,6 +54,7 @@ LINE: Mapping[str, Any] = {
             "hybrid": {
                 "epochs": [2, 8],
                 "lr": [0.0005, 0.02],
+                "start": ["cold"],
                 "dim": [16, 32, 64],
                 "layers": [1, 2],
                 "heads": [1, 2],

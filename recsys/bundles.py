@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FP32 = "model.onnx"
 INT8 = "model.int8.onnx"
 WEIGHTS = "weights.safetensors"
+EARLY = "early.safetensors"  # weights that have not learned from the validation windows
 VOCABULARY = "vocabulary.json"
 MANIFEST = "manifest.json"
 
@@ -131,6 +132,19 @@ def fetch_bundle(store: Store, release_id: str, folder: Path) -> Path:
         (folder / name).write_bytes(body)
     (folder / MANIFEST).write_bytes(to_json(found))
     return folder
+
+
+def read_file(store: Store, release_id: str, name: str) -> bytes:
+    """Read one file of a bundle, verified.
+
+    Raises:
+        NoRelease: There is no such bundle.
+        BadBundle: It has no such file, or the bytes are not those of the manifest.
+    """
+    found = find_bundle(store, release_id)
+    if name not in found.files:
+        raise BadBundle(f"{release_id} must have {name}, but has {sorted(found.files)}.", file=name)
+    return _verified(store, found, name)
 
 
 def refuse_external_data(graph: bytes, *, name: str) -> None:

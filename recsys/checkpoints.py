@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,7 +30,29 @@ class Progress:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write the parameters and buffers of `network`, so that a reader finds the old file or the new one whole."""
-    replace(path, save(_tensors(network.state_dict())))
+    replace(path, pack_weights(network))
+
+
+def pack_weights(network: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Give the parameters and buffers of `network` as a safetensors file, whose header may say more of them."""
+    return save(_tensors(network.state_dict()), metadata=dict(metadata) if metadata else None)
+
+
+def read_metadata(body: bytes) -> dict[str, str]:
+    """Give what the header of a safetensors file says beside its tensors; nothing where it says nothing.
+
+    The header is JSON, its length stands in the first eight bytes (the format's own description).
+
+    Raises:
+        BadObject: There is no such header.
+    """
+    try:
+        length = int.from_bytes(body[:8], "little")
+        found: dict[str, str] = json.loads(body[8 : 8 + length]).get("__metadata__", {})
+    except ValueError as error:
+        reason = f"its header is not JSON: {error}"
+        raise BadObject(f"A safetensors file cannot be read: {reason}", key="", reason=reason) from error
+    return found
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from recsys import dataset as datasets
 from recsys import ledger
-from recsys.bundles import FP32, INT8, VOCABULARY, WEIGHTS, identify, keep_bundle, refer, refuse_external_data
+from recsys.bundles import EARLY, FP32, INT8, VOCABULARY, WEIGHTS, identify, keep_bundle, refer, refuse_external_data
 from recsys.checkpoints import load_weights
 from recsys.dataset import Frozen
 from recsys.errors import BadBundle, BadObject, BadScores
@@ -61,7 +61,7 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
         NoFeedback: The candidate's dataset is gone.
     """
     frozen = datasets.load(store, datasets.dataset(store, candidate.dataset_id))
-    weights = _weights(store, candidate)
+    weights = _verified(store, candidate, candidate.weights_key, candidate.weights_sha256)
     network = _network(candidate, weights, n_items=frozen.before_holdout.n_items)
     graph = _exported(network)
     cases = _window_cases(frozen)
@@ -72,6 +72,8 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
     bodies = {FP32: graph, WEIGHTS: weights, VOCABULARY: json.dumps(frozen.vocabulary, ensure_ascii=False).encode()}
     if choice.int8 is not None:
         bodies[INT8] = graphs[choice.int8]
+    if candidate.early_key:
+        bodies[EARLY] = _verified(store, candidate, candidate.early_key, candidate.early_sha256)
     files = {name: refer(body) for name, body in bodies.items()}
     made = Bundle(
         release_id=identify(
@@ -94,6 +96,7 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
         largest_error=largest_error,
         by=candidate.by,
         as_of=candidate.as_of,
+        begun=candidate.begun,
     )
     kept = keep_bundle(store, made, bodies)
     ledger.append(
@@ -230,16 +233,12 @@ def _compare_top(expected: NDArray[np.float32], found: NDArray[np.float32], *, k
         )
 
 
-def _weights(store: Store, candidate: Candidate) -> bytes:
-    body = store.get(candidate.weights_key).body
+def _verified(store: Store, candidate: Candidate, at: str, sha256: str) -> bytes:
+    body = store.get(at).body
     found = refer(body).sha256
-    if found != candidate.weights_sha256:
-        reason = f"must have the SHA-256 {candidate.weights_sha256}, but has {found}"
-        raise BadObject(
-            f"{candidate.weights_key} of candidate {candidate.candidate_id} {reason}.",
-            key=candidate.weights_key,
-            reason=reason,
-        )
+    if found != sha256:
+        reason = f"must have the SHA-256 {sha256}, but has {found}"
+        raise BadObject(f"{at} of candidate {candidate.candidate_id} {reason}.", key=at, reason=reason)
     return body
 
 

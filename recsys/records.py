@@ -283,6 +283,33 @@ class Sentinel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A checkpoint of a release, from which trainings may begin."""
+
+    release_id: str
+    file: str  # of its bundle
+    sha256: str
+    learned_before: datetime  # nothing that happened then or later has been learned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Covered:
+    """How much of a network was taken over from another one's weights."""
+
+    parameters: float  # share of the numbers that are learned
+    items: float  # share of the items whose rows were found
+    interactions: float  # share of the interactions with known items that are with these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What a training began from."""
+
+    weights: Weights
+    covered: Covered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do about a verdict, and within which limits."""
 
@@ -302,6 +329,10 @@ class Plan:
     options: tuple[Option, ...] = ()  # all that could be done, this action among them
     sentinels: tuple[Sentinel, ...] = ()  # of a short search: what it tries beside the incumbent's configuration
     ordered: bool = False  # whether a person chose the action
+    weights: Weights | None = None  # of the incumbent, from which trials may begin; None: all begin cold
+    refit_weights: Weights | None = None  # from which the last training may, which learns up to the holdout
+    cold_because: str = ""  # why trials may not begin from the incumbent's weights
+    control: Configuration = field(default_factory=dict)  # the incumbent's, trained cold beside it; empty: it is cold
 
 
 # --- search
@@ -340,6 +371,8 @@ class TrialResult:
     evaluation_s: float = 0.0  # of the seconds, those in which nothing was trained
     use: Use | None = None  # None: its worker was lost, or of an older version
     block: str = ""  # run or repeat: it is of the block that tells interactions apart
+    windows: tuple[float, ...] = ()  # NDCG@10 in each validation window, oldest first
+    covered: Covered | None = None  # how much of it was taken over from the incumbent; None: it began cold
 
     @property
     def over_budget(self) -> bool:
@@ -385,6 +418,17 @@ class StageGain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What it was worth to begin the incumbent's configuration from its weights instead of cold."""
+
+    stage: str
+    pairs: int  # of a seed and a validation window in which both were measured
+    ndcg_gain: Estimate  # from the weights, less cold; of a single pair the interval is all that can be
+    seconds: float | None  # of the trials from the weights; None: results were taken over, so nobody knows
+    cold_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """What a search did."""
 
@@ -397,6 +441,7 @@ class Study:
     reserved_s: float = 0.0  # seconds that were set aside when it was opened
     spending: tuple[Spending, ...] = ()  # what the seconds of all trials went into; they add up
     stages: tuple[StageGain, ...] = ()  # what each stage found for its seconds
+    transfer: Worth | None = None  # None: nothing began from weights beside an equal that began cold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,6 +496,11 @@ class Candidate:
     validation_ndcg_at_10: float | None
     by: str
     as_of: datetime
+    begun: Begun | None = None  # None: it was trained cold
+    early_key: str = (
+        ""  # safetensors that know nothing of the validation windows, for later searches; "": there are none
+    )
+    early_sha256: str = ""
 
 
 # --- review of what is searched
@@ -595,6 +645,7 @@ class AblationPlan:
     budget_s: float
     by: str
     as_of: datetime
+    weights: Weights | None = None  # from which the whole began; None: it began cold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -670,6 +721,7 @@ class Bundle:
     largest_error: float  # between PyTorch and the fp32 graph, relative, on real histories
     by: str
     as_of: datetime
+    begun: Begun | None = None  # as of the candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 
 from recsys.checkpoints import Progress, load_checkpoint, load_weights, save_checkpoint, save_weights
 from recsys.errors import Diverged
-from recsys.models import Configuration
+from recsys.models import COLD, FROZEN, Configuration
+from recsys.records import Covered
 from recsys.sequences import Sequences
 from recsys.subsample import portion
+from recsys.thaw import Rest, Thaw
+from recsys.transfer import Start
 
 __all__ = ["Training", "load_weights", "save_weights", "train"]
 
@@ -38,6 +42,7 @@ class Training:
     cpu_seconds: float  # of all threads of this process in this call
     stopped: str  # "finished", "asked" by on_epoch, or "deadline"
     resumed_after: int  # epochs that a checkpoint had already done, 0 without one
+    covered: Covered | None = None  # how much it began with; None: it began cold
 
 
 def train(
@@ -48,6 +53,7 @@ def train(
     seed: int,
     device: str = "cpu",
     share: float = 1.0,
+    start: Start | None = None,
     checkpoint: Path | None = None,
     on_checkpoint: Callable[[], None] | None = None,
     on_epoch: Callable[[int, nn.Module], bool] | None = None,
@@ -61,12 +67,13 @@ def train(
     Args:
         network: A `Network`, moved to `device` and left there in evaluation mode.
         sequences: What to learn from.
-        configuration: `epochs` (0 for networks that only count), `lr`, `batch_size` in targets a step, and
-            `weight_decay` are read here.
+        configuration: `epochs` (0 for networks that only count), `lr`, `batch_size` in targets a step, `weight_decay`
+            and `start` are read here.
         seed: Fixes the weights, the share, the order of batches and everything random inside the network.
         device: Where to train, as PyTorch names it.
         share: Part of the users to learn from, in (0, 1], drawn by `recsys.subsample`; a smaller share is contained
             in a larger one of the same seed.
+        start: Weights to begin from where the configuration's `start` asks for some; a cold one leaves them.
         checkpoint: Folder that keeps the state after each epoch, and from which an interrupted training goes on.
         on_checkpoint: Called each time that the folder holds a new state.
         on_epoch: Called with the number of finished epochs and the network in evaluation mode, before that epoch's
@@ -77,18 +84,22 @@ def train(
     Raises:
         BadObject: The checkpoint is not whole.
         Diverged: A loss is not finite.
-        ValueError: The share is out of range, or the checkpoint belongs to another training.
+        ValueError: The share is out of range, weights to begin from are missing, or the checkpoint belongs to another
+            training.
     """
     began, cpu_began = time.monotonic(), time.process_time()
     known = portion(sequences, share, seed=seed)
     network.prepare(known, seed)  # type: ignore[operator]
-    network.to(device)
     epochs = int(configuration["epochs"])
+    start = _start(configuration, start)
+    begun = start.into(network, known) if start else None
+    thaw = Thaw(network, begun.marks, epochs) if begun and configuration["start"] == FROZEN else None
+    network.to(device)
     losses: list[float] = []
     resumed_after, stopped = 0, "finished"
     if epochs:
         optimiser = _optimiser(network, configuration)
-        fingerprint = _fingerprint(known, configuration, seed)
+        fingerprint = _fingerprint(known, configuration, seed, start)
         progress = load_checkpoint(checkpoint, network, optimiser, fingerprint) if checkpoint else None
         if progress:
             losses, resumed_after = list(progress.losses), progress.epoch
@@ -96,7 +107,10 @@ def train(
             if deadline is not None and time.monotonic() >= deadline:
                 stopped = "deadline"
                 break
-            losses.append(_epoch(network, optimiser, known, configuration, epoch=epoch, seed=seed, device=device))
+            with thaw.during(epoch) if thaw else nullcontext() as rest:
+                losses.append(
+                    _epoch(network, optimiser, known, configuration, epoch=epoch, seed=seed, device=device, rest=rest)
+                )
             if on_epoch is not None and on_epoch(epoch, network):
                 stopped = "asked"
                 break
@@ -114,6 +128,7 @@ def train(
         cpu_seconds=time.process_time() - cpu_began,
         stopped=stopped,
         resumed_after=resumed_after,
+        covered=begun.covered if begun else None,
     )
 
 
@@ -126,6 +141,7 @@ def _epoch(
     epoch: int,
     seed: int,
     device: str,
+    rest: Rest | None,
 ) -> float:
     """Take one step per batch and give the mean loss; all that is random follows from `seed` and `epoch` alone."""
     began = time.monotonic()
@@ -144,8 +160,12 @@ def _epoch(
             loss: Tensor = network.loss(torch.from_numpy(batch).to(device))  # type: ignore[operator]
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            if rest:
+                rest.calm()
             nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
             optimiser.step()
+            if rest:
+                rest.restore()
             total += loss.detach()
     network.eval()
     mean = total.item() / max(len(batches), 1)
@@ -220,9 +240,21 @@ def _optimiser(network: nn.Module, configuration: Configuration) -> torch.optim.
     )
 
 
-def _fingerprint(sequences: Sequences, configuration: Configuration, seed: int) -> str:
+def _start(configuration: Configuration, given: Start | None) -> Start | None:
+    """Take the weights that the configuration asks for, if it does."""
+    asked = configuration.get("start", COLD)
+    if asked == COLD:
+        return None
+    if given is None:
+        raise ValueError(f"A training whose start is {asked!r} must be given weights to begin from, but has none.")
+    return given
+
+
+def _fingerprint(sequences: Sequences, configuration: Configuration, seed: int, start: Start | None) -> str:
     """Name a training by all that decides its result."""
-    digest = hashlib.sha256(json.dumps([dict(sorted(configuration.items())), seed, sequences.n_items]).encode())
+    weights = [start.sha256] if start else []
+    made_of = [dict(sorted(configuration.items())), seed, sequences.n_items, *weights]
+    digest = hashlib.sha256(json.dumps(made_of).encode())
     digest.update(sequences.items.tobytes())
     digest.update(sequences.offsets.tobytes())
     return digest.hexdigest()

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from recsys.models import hybrid, markov, popularity, sasrec, two_tower
 from recsys.models.knob import Knob, Without
-from recsys.models.network import TRAINING, Configuration, Family, Network, TorchScorer, Value
+from recsys.models.network import COLD, FROZEN, INCUMBENT, TRAINING, Configuration, Family, Network, TorchScorer, Value
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -20,4 +20,17 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 
-__all__ = ["FAMILIES", "TRAINING", "Configuration", "Family", "Knob", "Network", "TorchScorer", "Value", "Without"]
+__all__ = [
+    "COLD",
+    "FAMILIES",
+    "FROZEN",
+    "INCUMBENT",
+    "TRAINING",
+    "Configuration",
+    "Family",
+    "Knob",
+    "Network",
+    "TorchScorer",
+    "Value",
+    "Without",
+]

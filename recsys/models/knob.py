@@ -78,6 +78,12 @@ TRAINED: Mapping[str, Knob] = MappingProxyType(
             tier=LATER,
             without=(Without(what="weight decay", values={"weight_decay": 0.0}),),
         ),
+        "start": Knob(
+            meaning="What it begins from: drawn weights, the incumbent's, or the incumbent's that rest at first",
+            unit="choice",
+            owner="training",
+            tier=FIRST,
+        ),
         "dim": Knob(meaning="Length of an item's vector", unit="numbers", owner="serving", tier=LATER, capacity=True),
         "history_length": Knob(
             meaning="How many of a user's newest items are read",

@@ -21,8 +21,11 @@ from recsys.sequences import Sequences
 Value = int | float | str | bool
 Configuration = Mapping[str, Value]
 
-TRAINING = frozenset({"epochs", "lr", "batch_size", "weight_decay"})
+TRAINING = frozenset({"epochs", "lr", "batch_size", "weight_decay", "start"})
 """Keys of a configuration that the training loop reads; all others go to the network."""
+
+COLD, INCUMBENT, FROZEN = STARTS = ("cold", "incumbent", "frozen")
+"""How a training begins: drawn, from the incumbent's weights, or from them while all but the newest rests at first."""
 
 
 @runtime_checkable
@@ -30,6 +33,10 @@ class Network(Protocol):
     """A module that learns from sequences and scores every item; ids are 1..N and 0 is padding or unknown.
 
     One of which only a part learns by steps gives that part, itself a `Network`, as its `learner`.
+
+    What learns by steps may say more, for `recsys.transfer`: in `by_item` which parameters have a row for each item, in
+    `by_age` which have a column for each place of the history, newest first; and of a layer inside, in `grain` how many
+    pieces a matrix of it is made of by row and by column, and by a method `silence` how it comes to add nothing.
     """
 
     history_length: int
@@ -186,6 +193,8 @@ class Family:
         for key, (rule, holds) in _TRAINING_RULES.items():
             if key in configuration and not holds(float(configuration[key])):
                 raise ValueError(f"{key} of {self.name} must be {rule} but is {configuration[key]}.")
+        if "start" in configuration and configuration["start"] not in STARTS:
+            raise ValueError(f"start of {self.name} must be one of {STARTS} but is {configuration['start']!r}.")
 
 
 _TRAINING_RULES: Mapping[str, tuple[str, Callable[[float], bool]]] = {

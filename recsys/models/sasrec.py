@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys.models.dropout import Dropout
 from recsys.models.knob import LATER, TRAINED, Knob
-from recsys.models.network import Family
+from recsys.models.network import COLD, STARTS, Family
 from recsys.models.softmax import log_popularity, negatives_of, softmax_loss
 from recsys.sequences import Sequences
 
@@ -25,6 +25,9 @@ class SASRec(nn.Module):
     which trains steadily without long warm-up; positions enter as a learned bias by distance, so that a window means
     the same wherever it lies in its row.
     """
+
+    by_item = frozenset({"items.weight", "bias"})
+    by_age = frozenset({"distance"})
 
     def __init__(
         self,
@@ -101,6 +104,13 @@ class Block(nn.Module):
         self.feed_norm = nn.LayerNorm(dim)
         self.feed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), Dropout(dropout), nn.Linear(4 * dim, dim))
         self.dropout = Dropout(dropout)
+        # Rows of the queries, keys and values belong to heads, and so do the columns that read what the heads found.
+        self.grain = {"query": (heads, 1), "key_value": (2 * heads, 1), "out": (1, heads)}
+
+    def silence(self) -> None:
+        """Add nothing to what comes in, until it has learned to."""
+        for last in (*self.out.parameters(), *self.feed[-1].parameters()):
+            nn.init.zeros_(last)
 
     def forward(self, hidden: Tensor, padding: Tensor, *, newest: bool = False) -> Tensor:
         """Mix each position with those before it.
@@ -146,6 +156,7 @@ FAMILY = Family(
         "lr": 4e-3,
         "batch_size": 512,
         "weight_decay": 0.01,
+        "start": COLD,
         "dim": 64,
         "layers": 1,
         "heads": 2,
@@ -155,9 +166,10 @@ FAMILY = Family(
         "negatives": 256,
     },
     space={
-        "epochs": IntDistribution(2, 40, log=True),
-        "lr": FloatDistribution(3e-4, 3e-2, log=True),
+        "epochs": IntDistribution(1, 40, log=True),
+        "lr": FloatDistribution(1e-4, 3e-2, log=True),
         "weight_decay": FloatDistribution(1e-3, 0.3, log=True),
+        "start": CategoricalDistribution(STARTS),
         "dim": CategoricalDistribution([16, 32, 64, 128]),
         "layers": IntDistribution(1, 3),
         "heads": CategoricalDistribution([1, 2, 4]),

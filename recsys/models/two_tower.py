@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recsys.models.dropout import Dropout
 from recsys.models.knob import LATER, TRAINED, Knob
-from recsys.models.network import Family
+from recsys.models.network import COLD, STARTS, Family
 from recsys.models.softmax import log_popularity, negatives_of, softmax_loss
 from recsys.sequences import Sequences
 
@@ -19,6 +19,9 @@ class TwoTower(nn.Module):
     g_j a learned gate of the item and r_d a learned preference for how many items ago it was taken; the average and
     the newest item go through an MLP.
     """
+
+    by_item = frozenset({"items.weight", "bias"})
+    by_age = frozenset({"recency"})
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ FAMILY = Family(
         "lr": 4e-3,
         "batch_size": 512,
         "weight_decay": 0.01,
+        "start": COLD,
         "dim": 64,
         "hidden": 128,
         "history_length": 50,
@@ -104,9 +108,10 @@ FAMILY = Family(
         "negatives": 256,
     },
     space={
-        "epochs": IntDistribution(2, 40, log=True),
-        "lr": FloatDistribution(3e-4, 3e-2, log=True),
+        "epochs": IntDistribution(1, 40, log=True),
+        "lr": FloatDistribution(1e-4, 3e-2, log=True),
         "weight_decay": FloatDistribution(1e-3, 0.3, log=True),
+        "start": CategoricalDistribution(STARTS),
         "dim": CategoricalDistribution([16, 32, 64, 128]),
         "hidden": CategoricalDistribution([64, 128, 256]),
         "history_length": CategoricalDistribution([20, 50, 100]),

@@ -21,10 +21,21 @@ from recsys.dataset import dataset
 from recsys.dataset import load as load_dataset
 from recsys.errors import NoRelease, NotFound
 from recsys.models import FAMILIES
-from recsys.records import Ablation, AblationPlan, Configuration, TrialResult, parse, to_json
+from recsys.records import (
+    Ablation,
+    AblationPlan,
+    Begun,
+    Configuration,
+    Dataset,
+    TrialResult,
+    Weights,
+    parse,
+    to_json,
+)
 from recsys.settings import Budgets, Line, Stage
 from recsys.store import Store
 from recsys.studies import key
+from recsys.transfer import Start, usable_weights
 from recsys.tuning import cases
 from recsys.tuning.budget import fits, left_s
 from recsys.tuning.choice import candidate
@@ -76,8 +87,8 @@ def plan_ablation(
         budget_s: Seconds that trials may run; None: the line's `search.budget_s`.
 
     Raises:
-        ValueError: Both a release and the candidate are asked for, a number is not positive, or the family is none that
-            can be trained here.
+        ValueError: Both a release and the candidate are asked for, a number is not positive, the family is none that
+            can be trained here, or it began from weights that know what would judge its variants.
         NoRelease: There is no such release, or none in production.
         NoCandidate: There is no candidate.
         NoFeedback: There is no such dataset.
@@ -88,13 +99,14 @@ def plan_ablation(
     budget_s = line.search.budget_s if budget_s is None else budget_s
     if seeds < 1 or budget_s <= 0:
         raise ValueError(f"seeds and budget_s must be positive but are {seeds} and {budget_s}.")
-    of, family, found = _of(store, release_id, of_candidate=of_candidate)
+    of, family, found, begun = _of(store, release_id, of_candidate=of_candidate)
     if family not in FAMILIES:
         raise ValueError(f"{of} must be of a family that can be trained, one of {sorted(FAMILIES)}, but is {family!r}.")
     defaults = FAMILIES[family].defaults
     configuration = {**defaults, **{name: value for name, value in found.items() if name in defaults}}
     apart = tuple(components(FAMILIES[family], configuration))
     on = dataset(store, dataset_id)
+    weights = _weights(store, of, begun, on) if begun else None
     made_of = [
         line.name,
         of,
@@ -103,6 +115,7 @@ def plan_ablation(
         [dict(component.changes) for component in apart],
         [seeds, line.search.seed, budget_s, line.gate.confidence],
         line.budgets.model_dump(mode="json"),
+        weights.sha256 if weights else "",
         code_digest(Path(recsys.__path__[0])),
     ]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
@@ -118,6 +131,7 @@ def plan_ablation(
         budget_s=budget_s,
         by=by,
         as_of=on.as_of,
+        weights=weights,
     )
 
 
@@ -226,18 +240,27 @@ def close_ablation(line: Line, store: Store, plan: AblationPlan, studies: str) -
     return made
 
 
-def _of(store: Store, release_id: str | None, *, of_candidate: bool) -> tuple[str, str, Configuration]:
-    """Give the name, family and configuration of what is taken apart."""
+def _of(store: Store, release_id: str | None, *, of_candidate: bool) -> tuple[str, str, Configuration, Begun | None]:
+    """Give the name, family and configuration of what is taken apart, and what it began from."""
     if of_candidate:
         chosen = candidate(store)
-        return chosen.candidate_id, chosen.family, chosen.configuration
+        return chosen.candidate_id, chosen.family, chosen.configuration, chosen.begun
     if release_id is None:
         now = channel.current(store)
         if now is None:
             raise NoRelease("There must be a release in production to take apart, but nothing is released.")
         release_id = now.release_id
     bundle = find_bundle(store, release_id)
-    return release_id, bundle.family, bundle.configuration
+    return release_id, bundle.family, bundle.configuration, bundle.begun
+
+
+def _weights(store: Store, of: str, begun: Begun, on: Dataset) -> Weights:
+    """Give weights of the release that it began from which know nothing of the windows that judge its variants."""
+    bundle = find_bundle(store, begun.weights.release_id)
+    found, why_not = usable_weights(store, bundle, before=on.windows[0].begins)
+    if found is None:
+        raise ValueError(f"{of} began from weights, and cannot be taken apart on {on.dataset_id}, because {why_not}.")
+    return found
 
 
 def _closed(store: Store, plan: AblationPlan) -> Ablation | None:
@@ -300,6 +323,7 @@ def _bench(line: Line, store: Store, plan: AblationPlan, trials: Trials) -> Benc
         device="cuda" if torch.cuda.is_available() else "cpu",
         left_s=lambda: left_s(plan.budget_s, trials.spent_s, []),
         prunes=False,
+        start=Start.read(store, plan.weights, frozen.vocabulary) if plan.weights else None,
     )
 
 

@@ -1,7 +1,9 @@
 """Choose the configuration that a search confirmed, and train it on everything before the holdout."""
 
+import hashlib
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,20 +11,24 @@ import torch
 from torch import nn
 
 from recsys import ledger
+from recsys.bundles import EARLY, find_bundle
+from recsys.bundles import key as bundle_key
 from recsys.checkpoints import keep_weights
 from recsys.dataset import Frozen, dataset
 from recsys.dataset import load as load_dataset
-from recsys.errors import Conflict, NoCandidate, NotFound
-from recsys.models import FAMILIES
-from recsys.records import Action, Candidate, Configuration, Plan, TrialResult, parse, to_json
+from recsys.errors import BadBundle, Conflict, NoCandidate, NoRelease, NotFound
+from recsys.models import COLD, FAMILIES
+from recsys.records import Action, Begun, Candidate, Configuration, Covered, Plan, TrialResult, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
 from recsys.training import train
+from recsys.transfer import TRAINED, Start, early_key
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import smallest_bytes
-from recsys.tuning.promotion import contenders, is_incumbent
-from recsys.tuning.ranking import Standing
+from recsys.tuning.evidence import COMPLETE
+from recsys.tuning.promotion import contenders, is_incumbent, is_own
+from recsys.tuning.ranking import Standing, identity
 from recsys.tuning.stages import close
 
 log = logging.getLogger(__name__)
@@ -36,6 +42,7 @@ class Choice:
     configuration: Configuration
     ndcg_at_10: float | None
     because: str
+    early_key: str = ""  # what it has learned without the validation windows, where that was kept
 
 
 def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
@@ -65,8 +72,8 @@ def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
         return found
     frozen = load_dataset(store, dataset(store, plan.dataset_id))
     trials = close(line, store, plan, studies).trials
-    choice = _refit(plan) if plan.action is Action.REFIT else _best(plan, trials, frozen)
-    weights_key, digest = _train(store, plan, choice, frozen)
+    choice = _refit(store, plan) if plan.action is Action.REFIT else _best(store, plan, trials, frozen)
+    weights_key, digest, covered = _train(store, plan, choice, frozen)
     made = Candidate(
         candidate_id=f"{plan.plan_id}-{digest[:8]}",
         plan_id=plan.plan_id,
@@ -79,8 +86,15 @@ def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
         validation_ndcg_at_10=choice.ndcg_at_10,
         by=plan.by,
         as_of=plan.as_of,
+        begun=Begun(weights=plan.refit_weights, covered=covered) if covered and plan.refit_weights else None,
+        early_key=choice.early_key,
+        early_sha256=_sha256(store, choice.early_key),
     )
-    return _keep(store, made, choice)
+    kept = _keep(store, made, choice)
+    for entry in store.list(key(plan.plan_id, TRAINED)):
+        if entry.key != kept.early_key:
+            store.delete(entry.key)
+    return kept
 
 
 def candidate(store: Store, plan_id: str | None = None) -> Candidate:
@@ -103,13 +117,49 @@ def candidate(store: Store, plan_id: str | None = None) -> Candidate:
     raise NoCandidate(f"There must be a candidate in {store.url}, but no plan has one.")
 
 
-def _refit(plan: Plan) -> Choice:
+def _refit(store: Store, plan: Plan) -> Choice:
     values = ", ".join(f"{name} = {value!r}" for name, value in plan.configuration.items())
     because = f"The plan is to refit {plan.family}{f' with {values}' if values else ''}, so nothing was searched."
-    return Choice(family=plan.family, configuration=plan.configuration, ndcg_at_10=None, because=because)
+    if plan.cold_because and "start" in plan.configuration:
+        because += f" It is trained cold, because {plan.cold_because}."
+    return Choice(
+        family=plan.family,
+        configuration=plan.configuration,
+        ndcg_at_10=None,
+        because=because,
+        early_key=_incumbents_early(store, plan),
+    )
 
 
-def _best(plan: Plan, trials: tuple[TrialResult, ...], frozen: Frozen) -> Choice:
+def _incumbents_early(store: Store, plan: Plan) -> str:
+    """Say where the incumbent's early weights lie, which are handed on where no trial has learned later ones."""
+    try:
+        bundle = find_bundle(store, plan.release_id)
+    except (NoRelease, BadBundle):
+        return ""
+    return bundle_key(bundle.release_id, EARLY) if EARLY in bundle.files else ""
+
+
+def _early(store: Store, plan: Plan, trials: Sequence[TrialResult], best: Standing) -> str:
+    """Say where lies what the first of the chosen trials has learned; nowhere where none of them was trained here."""
+    own = identity(best.family, best.configuration)
+    kept = {entry.key for entry in store.list(key(plan.plan_id, TRAINED))}
+    same = sorted(
+        (trial.seed, early_key(plan.plan_id, trial.training))
+        for trial in trials
+        if trial.stage == best.stage
+        and trial.state == COMPLETE
+        and identity(trial.family, trial.configuration) == own
+        and early_key(plan.plan_id, trial.training) in kept
+    )
+    return same[0][1] if same else ""
+
+
+def _sha256(store: Store, at: str) -> str:
+    return hashlib.sha256(store.get(at).body).hexdigest() if at else ""
+
+
+def _best(store: Store, plan: Plan, trials: tuple[TrialResult, ...], frozen: Frozen) -> Choice:
     standings = contenders(plan, trials)
     if not standings:
         raise NoCandidate(f"No trial of {plan.plan_id} is complete: {_what_became_of(trials)}.")
@@ -119,6 +169,7 @@ def _best(plan: Plan, trials: tuple[TrialResult, ...], frozen: Frozen) -> Choice
         configuration=best.configuration,
         ndcg_at_10=best.ndcg_at_10,
         because=_why(plan, best, standings),
+        early_key=_early(store, plan, trials, best) or _incumbents_early(store, plan),
     )
 
 
@@ -129,8 +180,9 @@ def _size(standing: Standing, frozen: Frozen) -> int:
 
 def _why(plan: Plan, best: Standing, standings: list[Standing]) -> str:
     reached = f"{best.family} reached NDCG@10 {best.ndcg_at_10:.4f} in {best.stage} (seeds: {best.seeds})"
-    if is_incumbent(plan, best):
-        return f"{reached}; that is the incumbent's own configuration, so this is a refit."
+    if is_own(plan, best):
+        how = (" from its own weights" if is_incumbent(plan, best) else " trained cold") if plan.control else ""
+        return f"{reached}; that is the incumbent's own configuration{how}, so this is a refit."
     own = next((standing for standing in standings if is_incumbent(plan, standing)), None)
     beside = f"the incumbent's configuration reached {own.ndcg_at_10:.4f}" if own else "the incumbent's has no value"
     return f"{reached}; {beside}."
@@ -145,25 +197,32 @@ def _what_became_of(trials: tuple[TrialResult, ...]) -> str:
     )
 
 
-def _train(store: Store, plan: Plan, choice: Choice, frozen: Frozen) -> tuple[str, str]:
-    """Train on all that lies before the holdout and keep the weights; give their key and SHA-256."""
+def _train(store: Store, plan: Plan, choice: Choice, frozen: Frozen) -> tuple[str, str, Covered | None]:
+    """Train on all that lies before the holdout and keep the weights.
+
+    Returns:
+        Their key and SHA-256, and how much was taken over from the incumbent where it did not begin cold.
+    """
+    warm = choice.configuration.get("start", COLD) != COLD
+    start = Start.read(store, plan.refit_weights, frozen.vocabulary) if warm and plan.refit_weights else None
     network: nn.Module = FAMILIES[choice.family].build(choice.configuration, n_items=frozen.before_holdout.n_items)
     at = checkpoint_key(plan.plan_id, "refit", choice.family, choice.configuration, seed=plan.seed, share=1.0)
     with tempfile.TemporaryDirectory() as folder:
         carried = CarriedCheckpoint(store, at, Path(folder) / "checkpoint")
         carried.fetch()
-        train(
+        training = train(
             network,
             frozen.before_holdout,
             choice.configuration,
             seed=plan.seed,
             device="cuda" if torch.cuda.is_available() else "cpu",
+            start=start,
             checkpoint=carried.folder,
             on_checkpoint=carried.keep,
         )
-        kept = keep_weights(store, f"studies/{plan.plan_id}", network)
+        at, digest = keep_weights(store, f"studies/{plan.plan_id}", network)
         carried.drop()
-        return kept
+        return at, digest, training.covered
 
 
 def _kept(store: Store, plan_id: str) -> Candidate | None:
@@ -194,6 +253,7 @@ def _keep(store: Store, made: Candidate, choice: Choice) -> Candidate:
                 "family": made.family,
                 "configuration": dict(made.configuration),
                 "validation_ndcg_at_10": made.validation_ndcg_at_10,
+                "begun": dump(made.begun) if made.begun else None,
             },
             id=f"chosen-{made.candidate_id}",
         ),

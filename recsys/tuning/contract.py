@@ -10,7 +10,7 @@ from recsys.settings import Line, Stage
 from recsys.tuning.budget import fits, left_s
 from recsys.tuning.forecast import Forecast, paid_before, seconds_of_any
 from recsys.tuning.outcomes import paid
-from recsys.tuning.promotion import STAGES, contenders, ended, is_incumbent, promoted
+from recsys.tuning.promotion import STAGES, contenders, ended, is_own, promoted
 from recsys.tuning.ranking import identity
 from recsys.tuning.trials import Trials
 
@@ -52,7 +52,7 @@ class Contract:
         """Forecast what each stage of `after` still needs; None while nobody knows what will be tried there."""
         results = self._trials.settled()
         ranked = contenders(self._plan, results, before=after[0] if after else None)
-        if after and all(is_incumbent(self._plan, standing) for standing in ranked):
+        if after and all(is_own(self._plan, standing) for standing in ranked):
             return None
         reserves_s, workers = [], self._line.search.workers
         for name in after:

@@ -18,6 +18,7 @@ from recsys.records import Action, Bundle, Configuration, DriftVerdict, Option, 
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
+from recsys.tuning.beginnings import with_weights
 from recsys.tuning.constraints import Costs
 from recsys.tuning.gains import Conditions
 from recsys.tuning.rungs import raised
@@ -48,7 +49,8 @@ def decide(
     the expected seconds. Both are put off until the line has rested for `schedule.rest_days` since its last search.
     Else a refit if the incumbent is older than `schedule.refit_after_days`; else nothing. What every action is expected
     to gain and to take stands in the plan, whichever is chosen. The same verdict, line and arguments give the same
-    plan, whatever has been searched since.
+    plan, whatever has been searched since. Which weights its trainings may begin from is said in
+    `recsys.tuning.beginnings`.
 
     A refit is trained whatever serving it would cost, because it is what a person wants to see or what is in production
     already; the gate judges it. Where its untrained graph misses a budget of the line, the plan says so beforehand.
@@ -119,6 +121,9 @@ def decide(
         options=weighed.options,
         sentinels=weighed.sentinels if taken is Action.SENTINELS else (),
     )
+    made = with_weights(line, store, made, incumbent)
+    if (configuration or {}).get("start") not in (None, made.configuration.get("start")):
+        raise ValueError(f"start cannot be {(configuration or {})['start']!r}, because {made.cold_because}.")
     own = (own_family, own_configuration) == _completed(incumbent, None, {})
     return _keep(store, made, weighed.under, of_incumbent=own, misses=misses)
 

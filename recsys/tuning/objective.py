@@ -19,11 +19,13 @@ from recsys.dataset import Frozen
 from recsys.errors import RecsysError, StoreError
 from recsys.metrics import Evaluation, evaluate
 from recsys.models import FAMILIES, Family, TorchScorer
-from recsys.records import AblationPlan, Configuration, Plan
+from recsys.records import AblationPlan, Configuration, Plan, dump
 from recsys.settings import Budgets, Stage
+from recsys.split import moment
 from recsys.store import Store
 from recsys.subsample import portion
 from recsys.training import Training, train
+from recsys.transfer import Start, early_key, save_early
 from recsys.tuning.budget import epochs
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import Costs
@@ -56,6 +58,8 @@ class Bench:
     device: str
     left_s: Callable[[], float]  # seconds that the stage has left, by what is known at the moment
     prunes: bool  # whether trials are compared before they end
+    start: Start | None = None  # the weights that trials may begin from
+    keeps: bool = False  # whether what complete trials have learned is kept until one is chosen
     foresight: Foresight | None = None  # what earlier searches' curves say of a trial before it ends
 
 
@@ -67,22 +71,28 @@ class Ending:
     value: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # by cause
+    cpu_seconds: dict[str, float] = field(default_factory=dict)  # of all threads of this process, by cause
     checkpoint: str | None = None  # key of what nobody needs once the study knows how the trial ended
     evaluations: Sequence[Evaluation] = ()  # of the validation windows, oldest first, where they were asked for
 
     @contextmanager
     def timing(self, cause: str) -> Iterator[None]:
         """Count the seconds spent inside towards `cause`."""
-        began = time.monotonic()
+        began, cpu_began = time.monotonic(), time.process_time()
         try:
             yield
         finally:
             self.seconds[cause] = self.seconds.get(cause, 0.0) + time.monotonic() - began
+            self.cpu_seconds[cause] = self.cpu_seconds.get(cause, 0.0) + time.process_time() - cpu_began
 
     @property
     def all_facts(self) -> Mapping[str, Any]:
         """The facts with the seconds."""
-        return {**self.facts, "seconds": {cause: round(s, 4) for cause, s in self.seconds.items()}}
+        clocks = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        return {
+            **self.facts,
+            **{name: {cause: round(s, 4) for cause, s in clock.items()} for name, clock in clocks.items()},
+        }
 
 
 def run(trial: optuna.Trial, bench: Bench) -> Ending:
@@ -150,6 +160,7 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
         share=stage.share,
         dataset_id=bench.plan.dataset_id,
         device=bench.device,
+        weights=bench.start.sha256 if bench.start else "",
     )
     if known := bench.results.find(name):
         ending.state, ending.value = TrialState.COMPLETE, known.ndcg_at_10
@@ -170,6 +181,7 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
             seed=seed,
             device=bench.device,
             share=stage.share,
+            start=bench.start,
             checkpoint=carried.folder,
             on_checkpoint=carried.keep,
             on_epoch=watch,
@@ -177,15 +189,32 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
         ending.seconds["checkpoints"] = carried.seconds
     inside_s = sum(ending.seconds.get(cause, 0.0) for cause in ("checkpoints", "evaluation"))
     ending.seconds["training"] = max(0.0, training.seconds - inside_s)
+    ending.cpu_seconds["training"] = max(0.0, training.cpu_seconds - ending.cpu_seconds.get("evaluation", 0.0))
     done = training.epochs - training.resumed_after
     if done or not configuration["epochs"]:
         ending.facts["units"] = stage.share * max(1, done)
     ending.facts |= {"epochs_done": training.epochs, "resumed_after": training.resumed_after}
+    if training.covered:
+        ending.facts["covered"] = dump(training.covered)
     _judge(bench, network, training, watch, ending)
     if ending.state is TrialState.COMPLETE:
         with ending.timing("detectors"):
             fresh = family.build(configuration, n_items=bench.frozen.train.n_items)
             _examine(trial, bench, network, training, fresh, ending)
+    if ending.state is TrialState.COMPLETE and bench.keeps and configuration["epochs"]:
+        with ending.timing("keeping"):
+            _keep(bench, name, network)
+
+
+def _keep(bench: Bench, training: str, network: nn.Module) -> None:
+    """Keep what a trial has learned: later searches may begin from it, because it knows nothing of the windows."""
+    save_early(
+        bench.store,
+        early_key(bench.plan.plan_id, training),
+        network,
+        vocabulary=bench.frozen.vocabulary[: bench.frozen.train.n_items],
+        learned_before=moment(bench.frozen.begins[0]),
+    )
 
 
 def _judge(bench: Bench, network: nn.Module, training: Training, watch: "_Watch", ending: Ending) -> None:
@@ -204,7 +233,11 @@ def _judge(bench: Bench, network: nn.Module, training: Training, watch: "_Watch"
 def _examine(
     trial: optuna.Trial, bench: Bench, network: nn.Module, training: Training, fresh: nn.Module, ending: Ending
 ) -> None:
-    """Mark a trial whose network is unsound: what it reached means nothing."""
+    """Mark a trial whose network is unsound: what it reached means nothing.
+
+    It is compared with fresh weights wherever it began: one that began from the incumbent's was never close to them, so
+    that it cannot be taken for merely short when its training has spoilt what it was given.
+    """
     seed = int(trial.user_attrs["seed"])
     learned = portion(bench.frozen.train, bench.stage.share, seed=seed)
     if training.losses:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys.records import TrialResult, Use
+from recsys.records import Covered, TrialResult, Use, load
 from recsys.tuning.forecast import Paid
 
 CLOSED = "the search was closed"  # why the last stage ended
@@ -53,6 +53,8 @@ def result(trial: FrozenTrial) -> TrialResult:
         evaluation_s=sum(s for cause, s in seconds.items() if cause not in TRAINING),
         use=Use(**facts["use"]) if "use" in facts else None,
         block=facts.get("block", ""),
+        windows=tuple(facts.get("windows", ())),
+        covered=load(Covered, facts["covered"]) if "covered" in facts else None,
     )
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from recsys.models import FAMILIES
-from recsys.records import Action, Plan, TrialResult
+from recsys.records import Action, Configuration, Plan, TrialResult
 from recsys.settings import Line, Stage
 from recsys.tuning.ranking import Standing, identity, rank
 from recsys.tuning.space import Space, Value, search_space
@@ -43,11 +43,11 @@ def entries(
         block: What screening tries right after the incumbent, beside `screen.trials`, to tell interactions apart.
     """
     if plan.action is Action.SENTINELS and stage != "confirm":
-        return _sentinels(plan, search_space(line)) if stage == "screen" else []
+        return _sentinels(plan, search_space(line, plan)) if stage == "screen" else []
     if stage == "screen":
-        return _screened(line, plan, search_space(line), tiers, block)
+        return _screened(line, plan, search_space(line, plan), tiers, block)
     rung: Stage = getattr(line.search, stage)
-    return _promoted(plan, stage, rung, contenders(plan, results, before=stage), search_space(line))
+    return _promoted(plan, stage, rung, contenders(plan, results, before=stage), search_space(line, plan))
 
 
 def due(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> list[Entry]:
@@ -71,12 +71,12 @@ def due(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> l
     challengers = below.trials - (lower == STAGES[0]) + len(blocked)
     if plan.action is Action.SENTINELS or challengers < LEAST_ETA * rung.trials:
         return []
-    over = ended(results, lower, below) - {identity(plan.family, plan.configuration)}
-    ranked = [s for s in rank(results, lower) if is_incumbent(plan, s) or identity(s.family, s.configuration) in over]
+    over = ended(results, lower, below) - set(_own(plan))
+    ranked = [s for s in rank(results, lower) if is_own(plan, s) or identity(s.family, s.configuration) in over]
     best = promoted(plan, ranked, rung.model_copy(update={"trials": rung.trials * len(over) // challengers}))
-    if all(is_incumbent(plan, standing) for standing in best):
+    if all(is_own(plan, standing) for standing in best):
         return []
-    return _promoted(plan, stage, rung, best, search_space(line))
+    return _promoted(plan, stage, rung, best, search_space(line, plan))
 
 
 def ended(results: Iterable[TrialResult], stage: str, rung: Stage) -> set[str]:
@@ -87,13 +87,13 @@ def ended(results: Iterable[TrialResult], stage: str, rung: Stage) -> set[str]:
 
 
 def promoted(plan: Plan, ranked: Sequence[Standing], rung: Stage) -> list[Standing]:
-    """Pick the incumbent for a stage and, after it, the best challengers.
+    """Pick the incumbent for a stage, its control beside it, and after them the best challengers.
 
     The incumbent comes first because a challenger's value in a stage says little without the incumbent's beside it, and
     the budget may end the stage at any trial.
     """
-    challengers = [standing for standing in ranked if not is_incumbent(plan, standing)][: rung.trials]
-    return [*(standing for standing in ranked if is_incumbent(plan, standing)), *challengers]
+    own = sorted((s for s in ranked if is_own(plan, s)), key=lambda standing: not is_incumbent(plan, standing))
+    return [*own, *[standing for standing in ranked if not is_own(plan, standing)][: rung.trials]]
 
 
 def contenders(plan: Plan, results: Sequence[TrialResult], *, before: str | None = None) -> list[Standing]:
@@ -109,7 +109,7 @@ def contenders(plan: Plan, results: Sequence[TrialResult], *, before: str | None
     """
     stages = STAGES[: STAGES.index(before)] if before else STAGES
     ranked = [standings for stage in reversed(stages) if (standings := rank(results, stage))]
-    challenged = [standings for standings in ranked if any(not is_incumbent(plan, s) for s in standings)]
+    challenged = [standings for standings in ranked if any(not is_own(plan, s) for s in standings)]
     return next(iter(challenged or ranked), [])
 
 
@@ -118,11 +118,28 @@ def is_incumbent(plan: Plan, standing: Standing) -> bool:
     return identity(standing.family, standing.configuration) == identity(plan.family, plan.configuration)
 
 
+def is_own(plan: Plan, standing: Standing) -> bool:
+    """Whether the configuration is the incumbent's, as the plan came with it or as its cold control."""
+    return identity(standing.family, standing.configuration) in _own(plan)
+
+
+def _own(plan: Plan) -> list[str]:
+    return [identity(plan.family, configuration) for configuration in _arms(plan)]
+
+
+def _arms(plan: Plan) -> list[Configuration]:
+    """Give the incumbent's configuration and, where that begins from its weights, the same trained cold."""
+    return [plan.configuration, *([plan.control] if plan.control else [])]
+
+
 def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None, block: Sequence[Entry]) -> list[Entry]:
-    """The incumbent and its block, each family's defaults, good in general, and what the sampler makes of them."""
-    own = identity(plan.family, plan.configuration)
-    fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) != own]
-    return [_incumbent(plan, searched), *block] + [
+    """The incumbent with its control and its block, each family's defaults, and what the sampler makes of them.
+
+    The control is listed beside the line's number of trials: it asks something else than they do.
+    """
+    own = _own(plan)
+    fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) not in own]
+    return [*_incumbent(plan, searched), *block] + [
         Entry(
             name=f"screen-{number}",
             seed=plan.seed,
@@ -136,9 +153,9 @@ def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None, bloc
 
 def _sentinels(plan: Plan, searched: Space) -> list[Entry]:
     """The incumbent, then what the plan tries beside it; a short search goes from these to the last stage at once."""
-    own = identity(plan.family, plan.configuration)
-    others = [sentinel for sentinel in plan.sentinels if identity(sentinel.family, sentinel.configuration) != own]
-    return [_incumbent(plan, searched)] + [
+    own = _own(plan)
+    others = [sentinel for sentinel in plan.sentinels if identity(sentinel.family, sentinel.configuration) not in own]
+    return _incumbent(plan, searched) + [
         Entry(
             name=f"screen-{number}",
             seed=plan.seed,
@@ -152,16 +169,20 @@ def _sentinels(plan: Plan, searched: Space) -> list[Entry]:
     ]
 
 
-def _incumbent(plan: Plan, searched: Space) -> Entry:
-    return Entry(
-        name="screen-0",
-        seed=plan.seed,
-        family=plan.family,
-        configuration=plan.configuration,
-        parameters=searched.parameters(plan.family, plan.configuration),
-        incumbent=True,
-        given=True,
-    )
+def _incumbent(plan: Plan, searched: Space) -> list[Entry]:
+    """The incumbent's configuration, and its control where it has one."""
+    return [
+        Entry(
+            name=name,
+            seed=plan.seed,
+            family=plan.family,
+            configuration=configuration,
+            parameters=searched.parameters(plan.family, configuration),
+            incumbent=True,
+            given=True,
+        )
+        for name, configuration in zip(("screen-0", "screen-control"), _arms(plan), strict=False)
+    ]
 
 
 def _start(searched: Space, number: int, fresh: Sequence[str], tiers: Tiers | None) -> dict[str, Value]:
@@ -184,7 +205,7 @@ def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing], s
             family=standing.family,
             configuration=standing.configuration,
             parameters=searched.parameters(standing.family, standing.configuration),
-            incumbent=is_incumbent(plan, standing),
+            incumbent=is_own(plan, standing),
         )
         for seed in range(plan.seed, plan.seed + rung.seeds)
         for standing in promoted(plan, ranked, rung)

@@ -12,7 +12,7 @@ from typing import Protocol
 from optuna.trial import FrozenTrial
 
 import recsys
-from recsys.models import Family
+from recsys.models import COLD, Family
 from recsys.records import Configuration, Evidence, TrialEvidence, TrialResult
 from recsys.tuning.evidence import COMPLETE
 from recsys.tuning.outcomes import result
@@ -25,7 +25,9 @@ CODE = (
     "parts.py",
     "sequences.py",
     "subsample.py",
+    "thaw.py",
     "training.py",
+    "transfer.py",
     "tuning/detectors.py",
     "tuning/objective.py",
 )
@@ -84,7 +86,14 @@ class Results:
 
 
 def training_id(
-    family: Family, configuration: Configuration, *, seed: int, share: float, dataset_id: str, device: str
+    family: Family,
+    configuration: Configuration,
+    *,
+    seed: int,
+    share: float,
+    dataset_id: str,
+    device: str,
+    weights: str = "",
 ) -> str:
     """Name a training by all that decides its result, and by nothing else.
 
@@ -98,10 +107,12 @@ def training_id(
         share: Part of the users to learn from.
         dataset_id: What is learned from and asked for.
         device: Where it is trained, because devices round differently.
+        weights: SHA-256 of those that it begins from, where its configuration says that it begins from some.
     """
     drawn = seed if configuration["epochs"] or share < 1 else None  # what is only counted, on everything, draws nothing
     code = code_digest(Path(recsys.__path__[0]))
-    made_of = [family.name, family.effective(configuration), drawn, float(share), dataset_id, device, code]
+    begins = weights if configuration.get("start", COLD) != COLD else ""
+    made_of = [family.name, family.effective(configuration), drawn, float(share), dataset_id, device, begins, code]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -9,8 +9,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from recsys.errors import LineError
-from recsys.models import FAMILIES
-from recsys.records import Configuration
+from recsys.models import COLD, FAMILIES
+from recsys.records import Configuration, Plan
 from recsys.settings import Line
 from recsys.spelling import suggestion
 
@@ -87,15 +87,23 @@ class Space:
         return {FAMILY: family, **{f"{family}.{name}": value for name, value in within.items()}}
 
 
-def search_space(line: Line) -> Space:
+def search_space(line: Line, plan: Plan | None = None) -> Space:
     """Build the space that the line's `search.families` and `search.space` describe.
 
     Two numbers are a range with both ends, any other list is the values themselves.
 
+    Args:
+        line: Whose search.
+        plan: Of the search; where it has no weights to begin from, every training begins cold.
+
     Raises:
         LineError: A family or parameter does not exist, or a value lies outside what its family can take.
     """
-    return Space({name: _narrowed(name, line.search.space.get(name, {})) for name in line.search.families})
+    whole = {name: _narrowed(name, line.search.space.get(name, {})) for name in line.search.families}
+    if plan is None or plan.weights is not None:
+        return Space(whole)
+    cold = CategoricalDistribution((COLD,))
+    return Space({name: {**own, **({"start": cold} if "start" in own else {})} for name, own in whole.items()})
 
 
 def allows(distribution: BaseDistribution, value: object) -> bool:

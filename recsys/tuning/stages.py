@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from recsys import ledger
 from recsys.errors import NotFound, NoTime
-from recsys.records import Action, Plan, Study, TrialResult, dump, parse, to_json
+from recsys.records import Action, Plan, Study, TrialResult, Worth, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
@@ -20,6 +20,7 @@ from recsys.tuning.accounts import spending, stage_gains
 from recsys.tuning.agreement import agreements
 from recsys.tuning.block import block
 from recsys.tuning.contract import Contract
+from recsys.tuning.control import said, worth
 from recsys.tuning.ending import ending
 from recsys.tuning.outcomes import CLOSED, Progress
 from recsys.tuning.promotion import STAGES, contenders, entries, is_incumbent
@@ -165,7 +166,7 @@ def check_stage(stage: str) -> None:
 
 def _tiers(line: Line, store: Store, plan: Plan) -> Tiers | None:
     """Say what the trials of a cold search may not vary; one that starts from a past may vary everything."""
-    space = search_space(line)
+    space = search_space(line, plan)
     if line.search.warm and past.recall(line, store, plan, space).studies:
         return None
     return Tiers.of(
@@ -188,6 +189,7 @@ def _searched(line: Line, store: Store, plan: Plan, studies: str) -> Study:
         trials.end_stage(stage, because=CLOSED)
     results = trials.results()
     plateau = trials.plateau
+    transfer = worth(plan, results)
     found = Study(
         plan=plan,
         trials=tuple(results),
@@ -197,17 +199,18 @@ def _searched(line: Line, store: Store, plan: Plan, studies: str) -> Study:
         reserved_s=trials.reservation.seconds,
         spending=spending(trials.all(), plateau_at=plateau.at if plateau else None),
         stages=stage_gains(plan, results),
+        transfer=transfer,
     )
     searches = [*evidence, past.found_by(line, store, found)]
     found = replace(found, agreements=agreements(line, [search.trials for search in searches]))
-    said = [ending(contract, plan, trials, results), _agreed(found), _past_said(trials)]
-    return replace(found, ended=" ".join(filter(None, said)))
+    told = [ending(contract, plan, trials, results), _agreed(found), _past_said(trials), _weights_said(plan, transfer)]
+    return replace(found, ended=" ".join(filter(None, told)))
 
 
 def _agreed(found: Study) -> str:
     """Say in one sentence how far the rungs ranked alike; nothing where no configuration has ended on two."""
-    said = [agreement.because for agreement in found.agreements if agreement.configurations]
-    return f"Ranks agreed, by Kendall's tau-b, {'; '.join(said)}." if said else ""
+    because = [agreement.because for agreement in found.agreements if agreement.configurations]
+    return f"Ranks agreed, by Kendall's tau-b, {'; '.join(because)}." if because else ""
 
 
 def _incumbent_misses(plan: Plan, results: Sequence[TrialResult]) -> tuple[str, ...]:
@@ -223,12 +226,19 @@ def _not_searched(plan: Plan) -> Study:
 
 def _past_said(trials: Trials) -> str:
     """Say in one sentence how far the new trials bore out the earlier ones; nothing where none were asked."""
-    said = [trial.system_attrs[CORRELATION] for trial in trials.all() if CORRELATION in trial.system_attrs]
-    if not said:
+    known = [trial.system_attrs[CORRELATION] for trial in trials.all() if CORRELATION in trial.system_attrs]
+    if not known:
         return ""
-    if said[-1] < COLD:
-        return f"Earlier searches did not predict this one (correlation {said[-1]:.2f}), so it went on without them."
-    return f"Earlier searches predicted this one with a correlation of {said[-1]:.2f}."
+    if known[-1] < COLD:
+        return f"Earlier searches did not predict this one (correlation {known[-1]:.2f}), so it went on without them."
+    return f"Earlier searches predicted this one with a correlation of {known[-1]:.2f}."
+
+
+def _weights_said(plan: Plan, transfer: Worth | None) -> str:
+    """Say in one sentence what the incumbent's weights were worth, or why nothing began from them."""
+    if transfer:
+        return said(transfer)
+    return f"Every training began cold, because {plan.cold_because}." if plan.cold_because else ""
 
 
 def _relative_gain(plan: Plan, ranked: Sequence[Standing]) -> float | None:
@@ -283,6 +293,10 @@ def _tell_ledger(store: Store, closed: Study) -> None:
     }
     if (gain := _relative_gain(plan, best)) is not None:
         evidence |= {"relative_gain": gain}
+    if plan.weights:
+        evidence["weights"] = dump(plan.weights)
+    if closed.transfer:
+        evidence["transfer"] = dump(closed.transfer)
     if best:
         evidence |= {"best_family": best[0].family, "best_ndcg_at_10": best[0].ndcg_at_10, "best_stage": best[0].stage}
     misses = f" The incumbent misses the line's own budgets: {'; '.join(closed.incumbent_misses)}."

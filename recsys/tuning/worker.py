@@ -18,6 +18,7 @@ from recsys.records import Action, Evidence, Plan, TrialResult
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
+from recsys.transfer import Start
 from recsys.tuning import cases
 from recsys.tuning.constraints import Costs
 from recsys.tuning.contract import Contract
@@ -97,7 +98,8 @@ def _ended_trials(
         budgets=line.budgets,
         cases=frozen.windows[-1],
     )
-    searched = search_space(line)
+    searched = search_space(line, plan)
+    start = Start.read(store, plan.weights, frozen.vocabulary) if plan.weights else None
     evidence = everything(store, lenient=not line.search.warm)
     sampler = _sampler(line, store, plan, trials, owner, searched, evidence)
     contract = Contract(line, plan, trials, evidence)
@@ -120,6 +122,8 @@ def _ended_trials(
             frozen=frozen,
             costs=costs,
             results=results,
+            start=start,
+            keeps=own != STAGES[0],
             device="cuda" if torch.cuda.is_available() else "cpu",
             left_s=partial(contract.left_s, own),
             prunes=own == STAGES[0],

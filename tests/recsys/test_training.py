@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from recsys.errors import Diverged
 from recsys.models import FAMILIES
 from recsys.sequences import Sequences
 from recsys.training import learning_rate, train, windows
+from recsys.transfer import Start
 
 CONFIGURATION = {
     **FAMILIES["sasrec"].defaults,
@@ -315,3 +317,72 @@ def test_learning_rate_rises_then_falls_to_zero():
     assert all(np.diff(rates[10:]) < 0)
     assert rates[-1] < 1e-3
     assert learning_rate(0, 1) == 1
+
+
+# --- begun from weights
+
+ITEMS = tuple(f"i{number}" for number in range(11))
+
+
+@pytest.fixture(scope="module")
+def weights():
+    before = FAMILIES["sasrec"].build(CONFIGURATION, n_items=11)
+    train(before, SEQUENCES, CONFIGURATION, seed=1)
+    return Start(sha256="5e", tensors=before.state_dict(), items=ITEMS, vocabulary=ITEMS)
+
+
+def warm(start, *, mode="incumbent", epochs=4, **how):
+    configuration = {**CONFIGURATION, "start": mode, "epochs": epochs}
+    network = FAMILIES["sasrec"].build(configuration, n_items=11)
+    return network, train(network, SEQUENCES, configuration, seed=2, start=start, **how)
+
+
+def test_a_training_from_weights_goes_on_from_what_they_know(weights):
+    cold = FAMILIES["sasrec"].build(CONFIGURATION, n_items=11)
+    fresh = train(cold, SEQUENCES, {**CONFIGURATION, "epochs": 1}, seed=2)
+    _, found = warm(weights, epochs=1)
+    assert found.covered.parameters == 1.0
+    assert found.losses[0] < fresh.losses[0] - 0.1
+    assert fresh.covered is None
+
+
+def test_a_cold_training_leaves_the_weights_that_it_is_given(weights):
+    networks = [FAMILIES["sasrec"].build(CONFIGURATION, n_items=11) for _ in range(2)]
+    for network, start in zip(networks, (weights, None), strict=True):
+        train(network, SEQUENCES, CONFIGURATION, seed=2, start=start)
+    assert bits(networks[0]) == bits(networks[1])
+
+
+def test_a_training_that_shall_begin_from_weights_is_not_begun_without():
+    with pytest.raises(ValueError, match="whose start is 'frozen' must be given weights to begin from, but has none"):
+        warm(None, mode="frozen")
+
+
+def test_what_is_frozen_rests_to_the_last_bit_while_the_newest_layer_learns(weights):
+    network, _ = warm(weights, mode="frozen", epochs=1)
+    found = network.state_dict()
+    moved = {name for name in found if not torch.equal(found[name], weights.tensors[name])}
+    assert moved == {"bias", "norm.weight", "norm.bias"}
+
+
+@pytest.mark.parametrize("mode", ["incumbent", "frozen"])
+def test_interrupted_it_goes_on_to_the_same_bits_as_from_its_weights_at_once(weights, tmp_path, mode):
+    whole, _ = warm(weights, mode=mode)
+    kept = []
+
+    def die():
+        kept.append(None)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        warm(weights, mode=mode, checkpoint=tmp_path, on_checkpoint=die)
+    resumed, found = warm(weights, mode=mode, checkpoint=tmp_path)
+    assert found.resumed_after == 2
+    assert bits(resumed) == bits(whole)
+
+
+def test_the_checkpoint_of_a_training_from_other_weights_is_refused(weights, tmp_path):
+    warm(weights, epochs=1, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="belongs to another training"):
+        warm(replace(weights, sha256="6f"), epochs=1, checkpoint=tmp_path)

@@ -33,9 +33,20 @@ TOWER = {
 INCUMBENTS = {"popularity": FAMILIES["popularity"].defaults, "markov": MARKOV, "two_tower": TOWER}
 
 
-@pytest.fixture
-def a_line():
+@pytest.fixture(scope="session")
+def lines():
     return make_line
+
+
+@pytest.fixture(scope="session")
+def release():
+    """Keep a bundle by hand that has no weights."""
+    return make_release
+
+
+@pytest.fixture
+def a_line(lines):
+    return lines
 
 
 @pytest.fixture
@@ -135,7 +146,7 @@ class Shop:
 
     def released(self, family, configuration) -> DriftVerdict:
         """Judge a line whose incumbent has this configuration."""
-        bundle = release(self.store, self.dataset, family, configuration)
+        bundle = make_release(self.store, self.dataset, family, configuration)
         return replace(self.verdict(), release_id=bundle.release_id)
 
 
@@ -151,7 +162,7 @@ def template(tmp_path_factory) -> Path:
     )
     made = freeze(line, store, feedback.commit(line, store, checked))
     for family, configuration in INCUMBENTS.items():
-        release(store, made, family, configuration)
+        make_release(store, made, family, configuration)
     return folder
 
 
@@ -173,7 +184,7 @@ def measured(template) -> dict[str, bytes]:
     return {entry.key: known.get(entry.key).body for entry in known.list("costs/")}
 
 
-def release(store: Store, made_from: Dataset, family: str, configuration) -> Bundle:
+def make_release(store: Store, made_from: Dataset, family: str, configuration) -> Bundle:
     files = {"model.onnx": family.encode()}
     refs = {name: refer(body) for name, body in files.items()}
     named = {"family": family, "configuration": configuration, "dataset_id": made_from.dataset_id, "history_length": 1}

@@ -38,6 +38,26 @@ def test_the_incumbent_is_promoted_before_the_best_challengers(a_plan, a_trial):
     assert configurations(promoted(plan, ranked, Stage(trials=2))) == [OWN, A, B]
 
 
+def test_the_control_comes_after_the_incumbent_and_is_no_challenger(a_plan, a_trial):
+    plan = a_plan(family="f", configuration=OWN, control=C)
+    trials = [a_trial(0, A, 0.4), a_trial(1, B, 0.3), a_trial(2, C, 0.2), a_trial(3, OWN, 0.1)]
+    ranked = rank(trials, "confirm")
+    assert configurations(promoted(plan, ranked, Stage(trials=1))) == [OWN, C, A]
+    refined = [a_trial(4, OWN, 0.9, stage="refine"), a_trial(5, C, 0.9, stage="refine")]
+    screened = [replace(trial, stage="screen") for trial in trials]
+    assert configurations(contenders(plan, [*screened, *refined])) == [A, B, C, OWN]
+
+
+def test_screening_begins_with_the_incumbent_and_its_control_beside_its_trials(a_line, a_plan):
+    defaults = FAMILIES["two_tower"].defaults
+    warm = {**defaults, "start": "incumbent"}
+    plan = a_plan(family="two_tower", configuration=warm, control=defaults)
+    listed = entries(a_line(warm=True), plan, "screen", [])
+    assert [entry.configuration for entry in listed[:2]] == [warm, defaults]
+    assert [entry.incumbent for entry in listed] == [True, True, False, False, False, False]
+    assert [entry.parameters.get("family") for entry in listed[2:]] == ["markov", None, None, None]
+
+
 def test_what_is_promoted_is_listed_with_the_parameters_that_a_sampler_would_have_chosen(a_line, a_plan, a_trial):
     tower = {**FAMILIES["two_tower"].defaults, "epochs": 10, "dim": 32, "hidden": 64, "history_length": 20, "lr": 0.005}
     screened = [replace(a_trial(0, tower, 0.3, stage="screen"), family="two_tower")]
@@ -50,6 +70,16 @@ def test_what_is_promoted_is_listed_with_the_parameters_that_a_sampler_would_hav
         "family": "two_tower",
         **{
             f"two_tower.{name}": tower[name]
-            for name in ("epochs", "lr", "weight_decay", "dim", "hidden", "history_length", "dropout", "softmax")
+            for name in (
+                "epochs",
+                "lr",
+                "weight_decay",
+                "start",
+                "dim",
+                "hidden",
+                "history_length",
+                "dropout",
+                "softmax",
+            )
         },
     }

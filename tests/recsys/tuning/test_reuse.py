@@ -51,6 +51,13 @@ def test_another_training_has_another_name(other):
     assert named(**other) != named()
 
 
+def test_the_weights_that_it_begins_from_name_a_training_that_begins_from_some():
+    warm = {**TOWER, "start": "incumbent"}
+    assert named(configuration=warm, weights="5e") != named(configuration=warm, weights="6f")
+    assert named(configuration=warm, weights="5e") != named(configuration={**warm, "start": "frozen"}, weights="5e")
+    assert named(weights="5e") == named()  # a cold one leaves them
+
+
 def test_what_parameters_do_is_told_by_the_values_beside_them():
     sampled = {**TOWER, "softmax": "sampled"}
     assert named(configuration={**sampled, "negatives": 100}) != named(configuration=sampled)

@@ -102,3 +102,10 @@ def test_a_family_starts_from_those_of_its_defaults_that_the_line_allows(a_line)
 def test_what_the_line_has_fixed_is_settled_at_its_value_with_the_familys_own_range(a_line):
     space = search_space(a_line(families=["markov"], space={"markov": {"steps": [2], "decay": [0.3, 0.6]}}))
     assert space.settled == {"markov.steps": (FAMILIES["markov"].space["steps"], 2)}
+
+
+@pytest.mark.parametrize("weights", [None, "some"])
+def test_a_plan_without_weights_searches_cold_starts_alone(a_line, a_plan, weights):
+    found = search_space(a_line(space={}), a_plan(weights=weights)).families
+    assert found["two_tower"]["start"].choices == (("cold", "incumbent", "frozen") if weights else ("cold",))
+    assert "start" not in found["markov"]
