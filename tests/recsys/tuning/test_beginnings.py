@@ -20,6 +20,8 @@ from recsys.tuning.beginnings import with_weights
 from recsys.tuning.space import search_space
 from recsys.tuning.trials import Trials
 
+pytestmark = pytest.mark.timeout(900)  # two whole searches and an export stand before the first test
+
 TOWER = {
     **FAMILIES["two_tower"].defaults,
     "epochs": 4,
