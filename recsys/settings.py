@@ -189,7 +189,7 @@ class Search(_Table):
     confirm: Stage
     space: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}  # family, parameter: the values or [low, high] to search
     interactions: Annotated[int, Field(ge=0)] = 0  # trials of the block that tells pairs of parameters apart
-    warm: bool = False  # whether it starts from what earlier searches of the line found
+    warm: bool = True  # whether it starts from what earlier searches of the line found
     past: Mapping[str, Past] = {}  # by the family's name of then
 
     @field_validator("interactions")

@@ -200,7 +200,7 @@ def work_ablation(
     ended: list[TrialResult] = []
     with threads(line.search.workers):
         bench = _bench(line, store, plan, trials)
-        before = paid_before(everything(store, lenient=True))
+        before = paid_before(everything(store))
         while trial := trials.claim(
             STAGE,
             owner,

@@ -8,7 +8,7 @@ from recsys.bundles import find_bundle
 from recsys.dataset import dataset
 from recsys.errors import BadBundle, NoRelease
 from recsys.models import COLD, FAMILIES, INCUMBENT, TRAINING
-from recsys.records import Action, Bundle, Configuration, Dataset, Plan, Weights
+from recsys.records import Action, Bundle, Configuration, Dataset, Plan, Sentinel, Weights
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.transfer import usable_weights
@@ -23,7 +23,7 @@ def with_weights(line: Line, store: Store, plan: Plan, incumbent: Bundle) -> Pla
     Where trials may, the incumbent's configuration begins from its weights, and the same trained cold is its control.
     Where they may not, it is trained cold. What began from weights may have taken few epochs and small steps, with
     which nothing would come of a cold start; so a cold one is given the epochs and steps with which the line of its
-    ancestors began. Sentinels that would begin from weights which there are not are left out.
+    ancestors began. Sentinels that would begin from weights which there are not begin cold.
 
     Args:
         line: Whose search.
@@ -45,7 +45,7 @@ def with_weights(line: Line, store: Store, plan: Plan, incumbent: Bundle) -> Pla
         )
         made = replace(made, weights=weights, cold_because=why_not)
     if made.weights is None:
-        made = replace(made, sentinels=tuple(s for s in plan.sentinels if s.configuration.get("start", COLD) == COLD))
+        made = replace(made, sentinels=tuple(_begun_cold(sentinel) for sentinel in plan.sentinels))
     begins = plan.configuration.get("start", COLD)
     if made.weights and "start" in plan.configuration:
         warm = {**plan.configuration, "start": INCUMBENT if begins == COLD else begins}
@@ -53,6 +53,12 @@ def with_weights(line: Line, store: Store, plan: Plan, incumbent: Bundle) -> Pla
     if begins != COLD and (plan.action.searches or last is None):
         return replace(made, configuration=_cold(store, incumbent, plan), cold_because=why_not)
     return made
+
+
+def _begun_cold(sentinel: Sentinel) -> Sentinel:
+    if sentinel.configuration.get("start", COLD) == COLD:
+        return sentinel
+    return replace(sentinel, configuration={**sentinel.configuration, "start": COLD})
 
 
 def _usable(

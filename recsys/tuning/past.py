@@ -84,13 +84,11 @@ def recall(line: Line, store: Store, plan: Plan, space: Space, evidence: Sequenc
         plan: Of the new search; its own evidence is left out.
         space: Where the new search looks.
         evidence: What all searches found, oldest first; None: it is read.
-
-    Raises:
-        BadObject: A record of an earlier search cannot be read.
     """
     now = _popularity(store, plan.dataset_id)
-    studies, told = [], []
-    for found in everything(store) if evidence is None else evidence:
+    studies: list[PastStudy] = []
+    told: list[str] = []
+    for found in everything(store, left=told) if evidence is None else evidence:
         if found.plan_id == plan.plan_id or found.as_of > plan.as_of:
             continue
         trials, sentence = carry(found, space, line.search.past)
@@ -147,24 +145,23 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
     return trials, "; ".join([kept, *notes]) + "."
 
 
-def everything(store: Store, *, lenient: bool = False) -> list[Evidence]:
-    """Read all evidence of a line, oldest first.
+def everything(store: Store, *, left: list[str] | None = None) -> list[Evidence]:
+    """Read all evidence of a line that can be read, oldest first.
+
+    A record that cannot be read is told in the log and passed over: it must not keep every later search from running.
 
     Args:
         store: The line's part of the store.
-        lenient: For who can do without: a broken record is told in the log and passed over.
-
-    Raises:
-        BadObject: A record cannot be read, and `lenient` is not asked for.
+        left: Gets a sentence for each record that was passed over.
     """
     found = []
     for entry in store.list(FOLDER):
         try:
             found.append(parse(Evidence, entry.key, store.get(entry.key).body))
         except BadObject as error:
-            if not lenient:
-                raise
             log.warning("evidence is passed over: %s", error)
+            if left is not None:
+                left.append(f"{entry.key}: left, because it cannot be read.")
     return sorted(found, key=_age)
 
 
@@ -176,7 +173,7 @@ def before(store: Store, plan: Plan, evidence: Sequence[Evidence] | None = None)
         plan: Of the new search.
         evidence: What all searches found, oldest first; None: it is read, a broken record being told and passed over.
     """
-    kept = everything(store, lenient=True) if evidence is None else evidence
+    kept = everything(store) if evidence is None else evidence
     return [found for found in kept if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
 
 

@@ -38,7 +38,6 @@ def review(line: Line, store: Store, plan: Plan, *, by: str | None = None) -> Re
     Raises:
         NotFound: No search has been kept by then.
         LineError: The line's space is not a part of its families'.
-        BadObject: A record of a search cannot be read.
     """
     evidence = _any(store, [found for found in everything(store) if found.as_of <= plan.as_of])
     made = _made(line, plan, evidence)
@@ -70,7 +69,6 @@ def newest_search(store: Store) -> str:
 
     Raises:
         NotFound: There is none.
-        BadObject: One of them cannot be read.
     """
     return _any(store, everything(store))[-1].plan_id
 

@@ -98,7 +98,7 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
         trials.take_back(own, because=f"the stage {stage} began anew")
     drawn = stage == "screen" and plan.action is Action.RETUNE
     tiers = _tiers(line, store, plan) if drawn else None
-    apart = block(line, store, plan, search_space(line)) if drawn else []
+    apart = block(line, store, plan, search_space(line, plan)) if drawn else []
     trials.enter(stage, entries(line, plan, stage, trials.results(), tiers=tiers, block=apart))
     n_workers = min(line.search.workers, len(trials.of(stage, TrialState.WAITING)))
     log.info("stage %s of %s: %d workers", stage, plan.plan_id, n_workers)
@@ -169,9 +169,7 @@ def _tiers(line: Line, store: Store, plan: Plan) -> Tiers | None:
     space = search_space(line, plan)
     if line.search.warm and past.recall(line, store, plan, space).studies:
         return None
-    return Tiers.of(
-        space, plan, [found for found in past.everything(store, lenient=True) if found.plan_id != plan.plan_id]
-    )
+    return Tiers.of(space, plan, [found for found in past.everything(store) if found.plan_id != plan.plan_id])
 
 
 def _closed(store: Store, plan: Plan) -> Study | None:

@@ -52,14 +52,14 @@ def weigh(
 
     Raises:
         LineError: The line's space is not a part of its families'.
-        BadObject: A record of an earlier search cannot be read, and the line's searches start from them.
     """
     age_days = (verdict.as_of - dataset(store, incumbent.dataset_id).as_of) / timedelta(days=1)
     under = Conditions.of(verdict, age_days)
     told = [entry for what in TOLD for entry in ledger.read(store, what=what)]
     entries = [entry for entry in told if entry.evidence.get("plan_id") not in but]
     gains = expect(seen_of(entries, line.search.families, line.gate.confidence), under)
-    kept = everything(store, lenient=not line.search.warm)
+    left: list[str] = []
+    kept = everything(store, left=left)
     evidence = [found for found in kept if found.as_of <= plan.as_of and found.plan_id not in but]
     space = search_space(line)
     past = recall(line, store, plan, space, evidence)
@@ -87,7 +87,7 @@ def weigh(
         under=under,
         options=tuple(sorted(options, key=lambda option: -option.score)),
         sentinels=few,
-        carried=past.carried,
+        carried=(*past.carried, *left),
         evidence=tuple(evidence),
     )
 

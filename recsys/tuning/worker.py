@@ -100,7 +100,7 @@ def _ended_trials(
     )
     searched = search_space(line, plan)
     start = Start.read(store, plan.weights, frozen.vocabulary) if plan.weights else None
-    evidence = everything(store, lenient=not line.search.warm)
+    evidence = everything(store)
     sampler = _sampler(line, store, plan, trials, owner, searched, evidence)
     contract = Contract(line, plan, trials, evidence)
     results = Results(plan.plan_id, trials.all, evidence)

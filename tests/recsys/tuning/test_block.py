@@ -31,7 +31,7 @@ def tower(a_plan):
 def listed(a_line, store, tower):
     def make(interactions=12, plan=tower, **search):
         line = a_line(**{"interactions": interactions, "space": {}, **search})
-        return block(line, store, plan, search_space(line))
+        return block(line, store, plan, search_space(line, plan))
 
     return make
 

@@ -283,10 +283,10 @@ def test_the_plan_of_a_warm_search_lists_what_becomes_of_each_earlier_search(sho
     before = search(retune(incumbent="markov"))
     verdict = shop.verdict(incumbent="markov", as_of=shop.dataset.as_of + days(7))
     asked = {"by": "tests", "action": Action.RETUNE, "reason": "to see the past"}
-    found = decide(a_line(warm=True), shop.store, verdict, **asked)
+    found = decide(shop.line, shop.store, verdict, **asked)
     tried = {json.dumps([t.family, dict(t.configuration)], sort_keys=True) for t in before.trials}
     assert found.past == (f"{before.plan.plan_id}: {len(tried)} configurations carried over.",)
-    assert decide(shop.line, shop.store, verdict, **asked).past == ()  # a cold one recalls nothing
+    assert decide(a_line(warm=False), shop.store, verdict, **asked).past == ()  # a cold one recalls nothing
 
 
 def test_a_search_after_ones_whose_screening_did_not_rank_screens_on_more_and_says_so(shop):

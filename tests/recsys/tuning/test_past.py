@@ -4,7 +4,6 @@ from datetime import timedelta
 import pytest
 
 from recsys import tuning
-from recsys.errors import BadObject
 from recsys.models import FAMILIES
 from recsys.records import Evidence, TrialEvidence, to_json
 from recsys.settings import Past
@@ -166,10 +165,11 @@ def test_a_search_of_the_future_is_no_past(a_plan, recalled):
     assert found.studies == ()
 
 
-def test_evidence_that_cannot_be_read_is_named(shop, a_plan):
+def test_evidence_that_cannot_be_read_is_left_and_named(shop, a_plan):
     shop.store.put("evidence/before.json", b"{")
-    with pytest.raises(BadObject, match=r"evidence/before\.json"):
-        recall(shop.line, shop.store, a_plan(dataset_id=shop.dataset.dataset_id), search_space(shop.line))
+    found = recall(shop.line, shop.store, a_plan(dataset_id=shop.dataset.dataset_id), search_space(shop.line))
+    assert found.studies == ()
+    assert found.carried == ("evidence/before.json: left, because it cannot be read.",)
 
 
 def test_the_store_of_a_search_that_is_closed_twice_holds_its_evidence_once(shop, retune, search):

@@ -154,14 +154,14 @@ def test_a_cold_search_holds_to_tiers_and_a_warm_one_with_a_past_does_not(shop, 
         waiting = Trials.load(plan, shop.studies).of("screen")
         return waiting[-1].system_attrs.get("fixed_params", {})
 
-    warm = a_line(warm=True)
+    warm, cold = shop.line, a_line(warm=False)
     later = {"plan_id": "r20260202-00000000"}
     first = retune(incumbent="markov")
     without_past = replace(first, plan_id="r20260127-00000000")
     assert fixed(without_past, warm)["two_tower.weight_decay"] == 0.01
     search(first)
     assert fixed(replace(first, **later), warm) == {}
-    assert fixed(replace(first, plan_id="r20260203-00000000"), shop.line)["two_tower.weight_decay"] == 0.01
+    assert fixed(replace(first, plan_id="r20260203-00000000"), cold)["two_tower.weight_decay"] == 0.01
 
 
 def test_every_trial_of_a_cold_search_is_tried_as_it_was_held(shop, retune, search, a_line):
