@@ -363,6 +363,7 @@ class TrialResult:
     seconds: float
     infeasible: tuple[str, ...] = ()  # the line's budgets that it would miss, or what is unsound, with the numbers
     reason: str = ""  # why it was pruned or failed
+    unfinished: bool = False  # its worker or its time was lost, which says nothing of its configuration
     training: str = ""  # names what was trained, on which data and by which code; trials of one name end alike
     reused: str = ""  # the earlier trial whose result this one was given, instead of being trained once more
     curve: Mapping[int, float] = field(default_factory=dict)  # NDCG@10 after each quarter of its training, if measured

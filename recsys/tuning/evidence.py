@@ -15,6 +15,7 @@ from scipy.special import ndtri
 Vector = NDArray[np.float64]
 
 COMPLETE, PRUNED, FAILED, INFEASIBLE = "complete", "pruned", "failed", "infeasible"
+UNFINISHED = "unfinished"  # its worker or its time was lost, which says nothing of its configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

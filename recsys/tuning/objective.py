@@ -31,7 +31,7 @@ from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import Costs
 from recsys.tuning.curves import Foresight
 from recsys.tuning.detectors import examine
-from recsys.tuning.outcomes import SEEN_AT
+from recsys.tuning.outcomes import OUT_OF_TIME, SEEN_AT
 from recsys.tuning.reuse import Lookup, training_id
 from recsys.tuning.space import Space
 
@@ -282,6 +282,7 @@ class _Watch:
         if epoch < self.n_epochs:
             if self._out_of_time():
                 self.stopped_because = "the time of its stage was over"
+                self._ending.facts[OUT_OF_TIME] = True
             else:
                 self.stopped_because = self._objection(epoch, network)
         return bool(self.stopped_because)

@@ -13,6 +13,7 @@ CLOSED = "the search was closed"  # why the last stage ended
 NOT_BEGUN = "not_begun"  # its stage ended while it waited
 RESUMES = "resumes"  # number of the trial of the worker that died
 LOST = "lost"  # its worker died
+OUT_OF_TIME = "out_of_time"  # the time of its stage was over before it ended
 TRAINING = ("training", "checkpoints")  # the causes of a trial's seconds that grow with what it trains
 SEEN_AT = "seen_at"  # last sign of life, in seconds since 1970
 
@@ -45,6 +46,7 @@ def result(trial: FrozenTrial) -> TrialResult:
         seconds=sum(seconds.values()),
         infeasible=tuple(facts.get("infeasible", ())),
         reason=facts.get("reason", ""),
+        unfinished=LOST in facts or OUT_OF_TIME in facts,
         training=facts.get("training", ""),
         reused=facts.get("reused", ""),
         curve=dict(intermediate),

@@ -19,7 +19,7 @@ from recsys.settings import Line, Past, Stage
 from recsys.spelling import suggestion
 from recsys.store import Store
 from recsys.tuning.curves import Pair, earlier_pairs, rebased
-from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, PRUNED, PastStudy, PastTrial
+from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, PRUNED, UNFINISHED, PastStudy, PastTrial
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.ranking import identity
 from recsys.tuning.space import FAMILY, Space
@@ -130,6 +130,9 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
     left: Counter[str] = Counter()
     changed: Counter[str] = Counter()
     for finding in found.trials:
+        if finding.state == UNFINISHED:
+            left["their worker or their time was lost"] += 1
+            continue
         family, configuration, edited = edit(edits.get(finding.family, Past()), finding.family, finding.configuration)
         if family not in space.families:
             left[f"{family} is not searched"] += 1
@@ -138,11 +141,18 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
         for change in [*edited, *changes]:
             changed[change] += 1
         by_configuration[json.dumps(parameters, sort_keys=True)].append(finding)
-    trials = tuple(_trial(json.loads(key), findings) for key, findings in by_configuration.items())
+    rebased = any(finding.gain is not None for finding in found.trials)
+    trials = []
+    for key, findings in by_configuration.items():
+        made = _trial(json.loads(key), findings, rebased=rebased)
+        if made.value is None and made.state in (COMPLETE, PRUNED):
+            left["the incumbent has no score beside theirs"] += len(findings)
+        else:
+            trials.append(made)
     kept = f"{found.plan_id}: {len(trials)} configurations carried over"
     notes = [f"{what} ({n} trials changed)" for what, n in changed.items()]
     notes += [f"{n} trials left because {why}" for why, n in left.items()]
-    return trials, "; ".join([kept, *notes]) + "."
+    return tuple(trials), "; ".join([kept, *notes]) + "."
 
 
 def everything(store: Store, *, left: list[str] | None = None) -> list[Evidence]:
@@ -233,7 +243,7 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             seed=trial.seed,
             family=trial.family,
             configuration=trial.configuration,
-            state=INFEASIBLE if trial.infeasible else trial.state,
+            state=INFEASIBLE if trial.infeasible else UNFINISHED if trial.unfinished else trial.state,
             ndcg_at_10=trial.ndcg_at_10,
             gain=trial.ndcg_at_10 - beside.ndcg_at_10 if known else None,  # type: ignore[operator,union-attr]
             seconds=trial.seconds,
@@ -298,28 +308,38 @@ def translate(space: Space, family: str, configuration: Configuration) -> tuple[
     }, changes
 
 
-def _trial(parameters: Mapping[str, Any], findings: Sequence[TrialEvidence]) -> PastTrial:
-    """Take what the configuration showed in the last stage that it reached, as the mean over the seeds."""
-    last = max(findings, key=lambda finding: STAGES.index(finding.stage)).stage
-    reached = [finding for finding in findings if finding.stage == last]
-    complete = [finding for finding in reached if finding.state == COMPLETE]
-    shown = complete or reached
-    values = [value for finding in shown if (value := _value(finding)) is not None]
-    state = shown[0].state if shown[0].state in (COMPLETE, PRUNED, INFEASIBLE) else FAILED
+def _trial(parameters: Mapping[str, Any], findings: Sequence[TrialEvidence], *, rebased: bool) -> PastTrial:
+    """Take what the configuration showed in the last stage that it reached, as the mean over the seeds.
+
+    Args:
+        parameters: By Optuna's names.
+        findings: All that the search tells of it.
+        rebased: Whether the search has differences to the incumbent. A score without one cannot stand beside them, so
+            that of an earlier stage is taken that has one.
+    """
+    by_stage = [[f for f in findings if f.stage == stage] for stage in sorted(_stages(findings), key=STAGES.index)]
+    shown = [[f for f in reached if f.state == COMPLETE] or reached for reached in reversed(by_stage)]
+    valued = next((reached for reached in shown if _values(reached, rebased=rebased)), shown[0])
+    values = _values(valued, rebased=rebased)
     return PastTrial(
         parameters=parameters,
         value=sum(values) / len(values) if values else None,
-        state=state,
+        state=valued[0].state if valued[0].state in (COMPLETE, PRUNED, INFEASIBLE) else FAILED,
         seconds=sum(finding.seconds for finding in findings),
     )
 
 
+def _stages(findings: Iterable[TrialEvidence]) -> set[str]:
+    return {finding.stage for finding in findings}
+
+
+def _values(findings: Iterable[TrialEvidence], *, rebased: bool) -> list[float]:
+    found = (finding.gain if rebased else finding.ndcg_at_10 for finding in findings)
+    return [value for value in found if value is not None]
+
+
 def _age(evidence: Evidence) -> tuple[datetime, str]:
     return evidence.as_of, evidence.plan_id
-
-
-def _value(finding: TrialEvidence) -> float | None:
-    return finding.gain if finding.gain is not None else finding.ndcg_at_10
 
 
 def _identity(trial: TrialResult) -> str:

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from recsys.tuning.encoding import Encoding, Parameters, Points
 from recsys.tuning.evidence import PastStudy, spread, standardised
 from recsys.tuning.kernel import Vector
-from recsys.tuning.outcomes import LOST
+from recsys.tuning.outcomes import LOST, OUT_OF_TIME
 from recsys.tuning.surrogate import Belief, Past, believe
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ DRAWN, BEST_PAST, VARIED = 160, 40, 100  # candidates of each origin
 BELIEVED = 0.6  # a correlation above this is as good as the whole past: what it expects is tried before what it doubts
 OPTIMISM = 0.3  # deviations by which it may be wrong to the better, then
 PROBED = 0.4  # share of the proposals that go to the kind of model tried least, where the past says nothing
+MOST = 1500  # trials of earlier searches that are learned from
 COLD = 0.15  # a correlation below this is as good as none
 CORRELATION = "warm:correlation"  # the system attribute that keeps how much the past said when a trial was proposed
 
@@ -246,8 +247,8 @@ def _trials(study: Study, encoding: Encoding, number: int) -> tuple[Points, Vect
     ended: list[tuple[Parameters, float | None]] = []
     running: list[Parameters] = []
     for trial in study.get_trials(deepcopy=False):
-        if trial.number == number or not trial.params or LOST in trial.user_attrs:
-            continue
+        if trial.number == number or not trial.params or {LOST, OUT_OF_TIME} & set(trial.user_attrs):
+            continue  # what did not come to its end for want of a worker or of time says nothing of its configuration
         if trial.state is TrialState.RUNNING:
             running.append(trial.params)
         elif trial.state.is_finished():
@@ -269,11 +270,13 @@ def _reached(trial: FrozenTrial, sign: float) -> float | None:
 
 
 def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
-    """Put earlier searches together as a past; nothing where they tried nothing."""
+    """Put earlier searches together as a past; nothing where they tried nothing.
+
+    What it costs grows with the cube of the trials, so those of searches that are worth least are left out beyond
+    `MOST`.
+    """
     points, values, searches, doubts, scales = [], [], [], [], []
-    for number, study in enumerate(studies):
-        if not study.trials:
-            continue
+    for number, study in enumerate(_most_worth(studies)):
         points.append(encoding.points([trial.parameters for trial in study.trials]))
         values.append(standardised(study.trials))
         searches.append(np.full(len(study.trials), number))
@@ -290,3 +293,13 @@ def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
         categorical=encoding.categorical,
         scale=float(np.exp(np.mean(np.log(known)))) if known else 1.0,
     )
+
+
+def _most_worth(studies: Sequence[PastStudy]) -> list[PastStudy]:
+    """Take the searches that are doubted least, the newer of equals, until they hold `MOST` trials; in their order."""
+    taken, room = set(), MOST
+    for number in sorted(range(len(studies)), key=lambda at: (studies[at].doubt, -at)):
+        if 0 < len(studies[number].trials) <= room or (studies[number].trials and not taken):
+            taken.add(number)
+            room -= len(studies[number].trials)
+    return [studies[number] for number in sorted(taken)]

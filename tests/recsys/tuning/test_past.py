@@ -107,6 +107,34 @@ def test_a_configuration_counts_once_with_what_it_showed_in_its_last_stage(a_pla
     ]
 
 
+def test_a_trial_whose_worker_or_time_was_lost_says_nothing_of_its_configuration(a_plan, recalled):
+    lost, pruned = trial(0.09, decay=0.5, state="unfinished"), trial(0.05, decay=0.5, state="pruned")
+    found = recalled(
+        evidence(a_plan(), lost, pruned, trial(0.01, decay=0.6), trial(0.3, decay=0.7, state="unfinished"))
+    )
+    [study] = found.studies
+    assert [(t.parameters["markov.decay"], t.value, t.state) for t in study.trials] == [
+        (0.5, 0.05, "pruned"),
+        (0.6, 0.01, "complete"),
+    ]
+    assert "2 trials left because their worker or their time was lost" in found.carried[0]
+
+
+def test_scores_without_the_incumbents_beside_them_do_not_stand_among_differences(a_plan, recalled):
+    alone = {"gain": None, "ndcg_at_10": 0.29}
+    found = recalled(
+        evidence(
+            a_plan(),
+            trial(0.005, decay=0.5),
+            replace(trial(0.0, stage="refine", decay=0.5), **alone),
+            replace(trial(0.0, stage="refine", decay=0.6), **alone),
+        )
+    )
+    [study] = found.studies
+    assert [(t.parameters["markov.decay"], t.value) for t in study.trials] == [(0.5, 0.005)]
+    assert "1 trials left because the incumbent has no score beside theirs" in found.carried[0]
+
+
 def test_what_was_carried_changed_and_left_is_listed(a_plan, recalled):
     old = {name: value for name, value in FAMILIES["two_tower"].defaults.items() if name != "softmax"}
     found = recalled(

@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from recsys.tuning import warm
+from recsys.tuning.encoding import Encoding
 from recsys.tuning.evidence import PastStudy, PastTrial
 from recsys.tuning.surrogate import Belief, Past
-from recsys.tuning.warm import WarmSampler, promise
+from recsys.tuning.warm import WarmSampler, gather, promise
 
 SPACE = {
     "kind": CategoricalDistribution(["flat", "deep"]),
@@ -53,17 +57,17 @@ def test_the_first_proposal_is_already_near_the_best_that_the_past_points_to():
 
 
 def test_a_past_that_is_upside_down_is_found_out_and_costs_little():
-    warm = sampler(past(sign=-1.0))
-    values = run(warm, 25)
-    assert warm.correlation < 0.3
+    known = sampler(past(sign=-1.0))
+    values = run(known, 25)
+    assert known.correlation < 0.3
     assert max(values) > 0.97
 
 
 def test_a_past_that_predicts_keeps_its_weight():
-    warm = sampler(past())
-    run(warm, 10)
-    assert warm.correlation > 0.5
-    assert not warm.is_cold
+    known = sampler(past())
+    run(known, 10)
+    assert known.correlation > 0.5
+    assert not known.is_cold
 
 
 @pytest.mark.parametrize(("correlation", "tried_first"), [(0.9, 0), (0.3, 1)])
@@ -77,6 +81,15 @@ def test_what_a_past_that_predicts_expects_comes_before_what_nobody_knows(correl
     some = Past(np.zeros((1, 1)), np.zeros(1), np.zeros(1, int), np.ones(1), np.array([False]), 1.0)
     assert np.argmax(promise(belief, np.array([0.5]), some)) == tried_first
     assert np.argmax(promise(belief, np.array([0.5]), None)) == 1
+
+
+def test_of_a_long_past_the_searches_that_are_doubted_least_are_learned_from(monkeypatch):
+    monkeypatch.setattr(warm, "MOST", 30)
+    encoding = Encoding(SPACE, CONDITIONS)
+    studies = [replace(past(12, seed=seed), name=str(seed), doubt=doubt) for seed, doubt in enumerate((1.0, 4.0, 2.0))]
+    found = gather(encoding, studies)
+    assert sorted(set(found.doubts)) == [1.0, 2.0]
+    assert len(gather(encoding, studies[:1]).values) == 12
 
 
 def test_without_a_past_it_is_a_search_of_its_own():
@@ -125,8 +138,8 @@ def test_a_past_with_other_choices_and_a_wider_range_is_still_of_use():
         for t in past().trials
     )
     narrow = {**SPACE, "lr": FloatDistribution(0.01, 0.1, log=True)}
-    warm = WarmSampler([PastStudy(name="before", trials=trials)], space=narrow, conditions=CONDITIONS)
-    study = optuna.create_study(direction="maximize", sampler=warm)
+    asked = WarmSampler([PastStudy(name="before", trials=trials)], space=narrow, conditions=CONDITIONS)
+    study = optuna.create_study(direction="maximize", sampler=asked)
 
     study.optimize(lambda trial: quality(_narrow(trial)), n_trials=3)
     assert study.best_value > 0.95
