@@ -14,7 +14,7 @@ from recsys.dataset import dataset
 from recsys.dataset import load as load_dataset
 from recsys.errors import NotFound
 from recsys.models import FAMILIES
-from recsys.records import Action, Bundle, Configuration, DriftVerdict, Option, Plan, dump, parse, to_json
+from recsys.records import Action, Bundle, Configuration, DriftVerdict, Option, Plan, Sentinel, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
@@ -22,9 +22,11 @@ from recsys.tuning.beginnings import with_weights
 from recsys.tuning.constraints import Costs
 from recsys.tuning.gains import Conditions
 from recsys.tuning.rungs import raised
-from recsys.tuning.weighing import weigh
+from recsys.tuning.weighing import Weighed, weigh
 
 log = logging.getLogger(__name__)
+
+ROOM_FOR_SENTINELS = 8  # screening trials of a search that lists sentinels before its sampler is asked
 
 SPARE = 2.0  # a short search may take so many times what it is expected to
 
@@ -119,13 +121,27 @@ def decide(
         past=weighed.carried if taken is Action.RETUNE and line.search.warm else (),
         rungs=raised(line, weighed.evidence) if taken is Action.RETUNE else (),
         options=weighed.options,
-        sentinels=weighed.sentinels if taken is Action.SENTINELS else (),
+        sentinels=_sentinels(line, taken, weighed),
     )
     made = with_weights(line, store, made, incumbent)
     if (configuration or {}).get("start") not in (None, made.configuration.get("start")):
         raise ValueError(f"start cannot be {(configuration or {})['start']!r}, because {made.cold_because}.")
     own = (own_family, own_configuration) == _completed(incumbent, None, {})
     return _keep(store, made, weighed.under, of_incumbent=own, misses=misses)
+
+
+def _sentinels(line: Line, taken: Action, weighed: Weighed) -> tuple[Sentinel, ...]:
+    """Give what is tried beside the incumbent before anything else is.
+
+    A search that starts from the past first tries the best of it, and the probe that can prove it wrong; a very small
+    one leaves that to its sampler.
+    """
+    if taken is Action.SENTINELS:
+        return weighed.sentinels
+    begins_warm = taken is Action.RETUNE and line.search.warm and weighed.has_past
+    if not begins_warm or line.search.screen.trials < ROOM_FOR_SENTINELS:
+        return ()
+    return (weighed.sentinels[0], weighed.sentinels[-1])
 
 
 def plan(store: Store, plan_id: str) -> Plan:

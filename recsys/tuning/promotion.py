@@ -133,26 +133,28 @@ def _arms(plan: Plan) -> list[Configuration]:
 
 
 def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None, block: Sequence[Entry]) -> list[Entry]:
-    """The incumbent with its control and its block, each family's defaults, and what the sampler makes of them.
+    """The incumbent with its control, the plan's sentinels, a block, families' defaults, and what the sampler draws.
 
     The control is listed beside the line's number of trials: it asks something else than they do.
     """
     own = _own(plan)
     fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) not in own]
-    return [*_incumbent(plan, searched), *block] + [
+    first = [*_sentinels(plan, searched), *block]
+    listed = sum(not entry.incumbent and not entry.block for entry in first)
+    return first + [
         Entry(
-            name=f"screen-{number}",
+            name=f"screen-{listed + number}",
             seed=plan.seed,
             parameters=_start(searched, number, fresh, tiers),
             sentinel=tiers is None and (number <= len(fresh) or not number % SENTINELS),
             given=number <= len(fresh),
         )
-        for number in range(1, line.search.screen.trials)
+        for number in range(1, line.search.screen.trials - listed)
     ]
 
 
 def _sentinels(plan: Plan, searched: Space) -> list[Entry]:
-    """The incumbent, then what the plan tries beside it; a short search goes from these to the last stage at once."""
+    """The incumbent, then the plan's sentinels; a short search goes from these to the last stage at once."""
     own = _own(plan)
     others = [sentinel for sentinel in plan.sentinels if identity(sentinel.family, sentinel.configuration) not in own]
     return _incumbent(plan, searched) + [

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from optuna.trial import TrialState
 from pydantic import JsonValue
+from scipy.stats import spearmanr
 
 from recsys import ledger
 from recsys.errors import NotFound, NoTime
@@ -30,9 +31,11 @@ from recsys.tuning.rungs import fitted
 from recsys.tuning.space import search_space
 from recsys.tuning.tiers import Tiers
 from recsys.tuning.trials import Reservation, Trials
-from recsys.tuning.warm import COLD, CORRELATION
+from recsys.tuning.warm import COLD, CORRELATION, EXPECTED
 
 log = logging.getLogger(__name__)
+
+LEAST_CHECKED = 5  # proposals from which a rank correlation is told
 
 
 def open_study(line: Line, store: Store, plan: Plan, studies: str, *, now: datetime | None = None) -> None:
@@ -223,13 +226,26 @@ def _not_searched(plan: Plan) -> Study:
 
 
 def _past_said(trials: Trials) -> str:
-    """Say in one sentence how far the new trials bore out the earlier ones; nothing where none were asked."""
-    known = [trial.system_attrs[CORRELATION] for trial in trials.all() if CORRELATION in trial.system_attrs]
-    if not known:
+    """Say how far earlier searches were believed in the end, and how far they had been right.
+
+    The one is inferred from a prior and the trials, so with few trials it is little more than the prior; the other is
+    seen on the trials alone.
+    """
+    asked = [trial for trial in trials.all() if EXPECTED in trial.system_attrs]
+    if not asked:
         return ""
-    if known[-1] < COLD:
-        return f"Earlier searches did not predict this one (correlation {known[-1]:.2f}), so it went on without them."
-    return f"Earlier searches predicted this one with a correlation of {known[-1]:.2f}."
+    weight = asked[-1].system_attrs[CORRELATION]
+    said = f"Earlier searches were believed with a correlation of {weight:.2f} in the end"
+    if weight < COLD:
+        said += ", which is as good as not at all"
+    ended = [trial for trial in asked if trial.state is TrialState.COMPLETE and trial.value is not None]
+    if len(ended) < LEAST_CHECKED:
+        return f"{said}; {len(ended)} proposals came to their end, too few to say whether that was right."
+    rank = spearmanr([trial.system_attrs[EXPECTED] for trial in ended], [trial.value for trial in ended]).statistic
+    return (
+        f"{said}; what they expected of the {len(ended)} proposals that came to their end has a rank correlation of "
+        f"{rank:.2f} with what these reached."
+    )
 
 
 def _weights_said(plan: Plan, transfer: Worth | None) -> str:

@@ -28,6 +28,7 @@ PROBED = 0.4  # share of the proposals that go to the kind of model tried least,
 MOST = 1500  # trials of earlier searches that are learned from
 COLD = 0.15  # a correlation below this is as good as none
 CORRELATION = "warm:correlation"  # the system attribute that keeps how much the past said when a trial was proposed
+EXPECTED = "warm:expected"  # likewise, what the past alone expected of the proposal, in its standard deviations
 
 
 class WarmSampler(BaseSampler):
@@ -102,7 +103,9 @@ class WarmSampler(BaseSampler):
         point = candidates[int(np.argmax(gains))]
         if past is not None:
             self.correlation = belief.correlation
+            expected = float(past.model.expected(point[None])[0])
             study._storage.set_trial_system_attr(trial._trial_id, CORRELATION, belief.correlation)
+            study._storage.set_trial_system_attr(trial._trial_id, EXPECTED, expected)
         return self._searched(encoding, point, search_space)
 
     def sample_independent(
@@ -297,7 +300,7 @@ def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
 
 def _most_worth(studies: Sequence[PastStudy]) -> list[PastStudy]:
     """Take the searches that are doubted least, the newer of equals, until they hold `MOST` trials; in their order."""
-    taken, room = set(), MOST
+    room, taken = MOST, set[int]()
     for number in sorted(range(len(studies)), key=lambda at: (studies[at].doubt, -at)):
         if 0 < len(studies[number].trials) <= room or (studies[number].trials and not taken):
             taken.add(number)

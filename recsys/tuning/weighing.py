@@ -25,6 +25,7 @@ class Weighed:
     under: Conditions
     options: tuple[Option, ...]  # by what each is worth, the most first
     sentinels: tuple[Sentinel, ...]  # that a short search would try
+    has_past: bool  # whether any earlier trial could be carried into a new search
     carried: tuple[str, ...]  # what becomes of each earlier search in a new one
     evidence: tuple[Evidence, ...]  # what they found, oldest first
 
@@ -87,6 +88,7 @@ def weigh(
         under=under,
         options=tuple(sorted(options, key=lambda option: -option.score)),
         sentinels=few,
+        has_past=bool(past.studies),
         carried=(*past.carried, *left),
         evidence=tuple(evidence),
     )

@@ -422,3 +422,16 @@ def test_what_a_search_found_changes_what_the_next_is_expected_to_gain_but_not_i
     for kept in list(shop.store.list("studies/")):
         shop.store.delete(kept.key)
     assert decide(line, shop.store, shop.verdict(incumbent="markov"), by="schedule") == first
+
+
+def test_a_search_with_a_past_begins_with_the_best_of_it_and_a_probe_where_it_has_room(shop, a_line, retune, search):
+    before = search(retune(incumbent="markov"))
+    verdict = shop.verdict(incumbent="markov", as_of=shop.dataset.as_of + days(7))
+    asked = {"by": "tests", "action": Action.RETUNE, "reason": "to see what comes first"}
+    found = decide(a_line(screen={"trials": 8, "epochs": 0.2}), shop.store, verdict, **asked)
+    assert [one.because for one in found.sentinels] == [
+        f"among the best of {before.plan.plan_id}",
+        "far from all that was tried",
+    ]
+    assert decide(a_line(screen={"trials": 7, "epochs": 0.2}), shop.store, verdict, **asked).sentinels == ()
+    assert decide(a_line(screen={"trials": 8, "epochs": 0.2}, warm=False), shop.store, verdict, **asked).sentinels == ()

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from recsys.models import FAMILIES
+from recsys.records import Sentinel
 from recsys.settings import Stage
 from recsys.tuning.promotion import contenders, entries, promoted
 from recsys.tuning.ranking import rank
@@ -83,3 +84,12 @@ def test_what_is_promoted_is_listed_with_the_parameters_that_a_sampler_would_hav
             )
         },
     }
+
+
+def test_sentinels_of_a_search_take_the_first_places_of_its_screening(a_line, a_plan):
+    best, probe = ({**FAMILIES["two_tower"].defaults, "dim": 32, "lr": lr} for lr in (0.002, 0.009))
+    beside = tuple(Sentinel(family="two_tower", configuration=one, because="a test") for one in (best, probe))
+    listed = entries(a_line(screen={"trials": 8, "epochs": 0.2}), a_plan(sentinels=beside), "screen", [])
+    assert [entry.name for entry in listed] == [f"screen-{number}" for number in range(8)]
+    assert [entry.configuration for entry in listed[1:3]] == [best, probe]
+    assert all(entry.sentinel and entry.given for entry in listed[1:3])
