@@ -64,9 +64,18 @@ class Contract:
         return reserves_s
 
     def fitting(self, stage: str) -> Callable[[FrozenTrial], bool]:
-        """Give the rule by which a waiting trial of `stage` may begin now: that it would end in time."""
+        """Give the rule by which a waiting trial of `stage` may begin now."""
         left_s = self.left_s(stage)
-        return lambda waiting: fits(self.foreseen(stage, waiting)[0], left_s)
+        return lambda waiting: self.may_begin(stage, waiting, left_s)
+
+    def may_begin(self, stage: str, waiting: FrozenTrial, left_s: float) -> bool:
+        """Whether a waiting trial of `stage` would end in the seconds that are left.
+
+        The incumbent's configuration and its control may begin while there is time at all: without them nobody knows
+        what the others gained.
+        """
+        foreseen_s = None if waiting.user_attrs.get("incumbent") else self.foreseen(stage, waiting)[0]
+        return fits(foreseen_s, left_s)
 
     def foreseen(self, stage: str, waiting: FrozenTrial) -> tuple[float | None, str]:
         """Give the seconds that a waiting trial of `stage` will hardly exceed, if they can be known, and its family.

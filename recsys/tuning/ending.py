@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from recsys.records import Action, Plan, TrialResult
-from recsys.tuning.budget import fits
 from recsys.tuning.contract import Contract
 from recsys.tuning.outcomes import CLOSED, LOST, NOT_BEGUN, RESUMES
 from recsys.tuning.promotion import STAGES, contenders
@@ -66,9 +65,9 @@ def _budgets_end(contract: Contract, trials: Trials, stage: str, after: str) -> 
     if left_s <= 0:
         return f"The budget ended the search after {after}"
     waiting = [trial for trial in trials.of(stage) if NOT_BEGUN in trial.user_attrs]
-    foreseen = [contract.foreseen(stage, trial) for trial in waiting]
-    if any(fits(seconds, left_s) for seconds, _ in foreseen):
+    if any(contract.may_begin(stage, trial, left_s) for trial in waiting):
         return f"The search was closed after {after}, before every trial of {stage} had begun"
+    foreseen = [contract.foreseen(stage, trial) for trial in waiting]
     seconds, family = min((seconds, family) for seconds, family in foreseen if seconds is not None)
     return (
         f"The budget ended the search after {after}, because no trial left was forecast to end in the {left_s:.1f} s "
