@@ -435,7 +435,7 @@ class Study:
 
     plan: Plan
     trials: tuple[TrialResult, ...]
-    seconds: float
+    seconds: float  # in which at least one trial ran, however often it was opened
     ended: str  # why the search ended
     incumbent_misses: tuple[str, ...]  # the line's own budgets that the incumbent's configuration misses
     agreements: tuple[Agreement, ...] = ()  # of every two rungs that differ

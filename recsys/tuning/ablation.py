@@ -231,7 +231,7 @@ def close_ablation(line: Line, store: Store, plan: AblationPlan, studies: str) -
         return found
     trials = Trials.load(plan, studies)
     trials.end_stage(STAGE, because="the ablation was closed")
-    made = compared(store, plan, trials.results(), confidence=line.gate.confidence, seconds=trials.spent_s)
+    made = compared(store, plan, trials.results(), confidence=line.gate.confidence, seconds=trials.taken_s)
     for entry in store.list(key(plan.plan_id, "checkpoints/")):
         store.delete(entry.key)
     _tell_ledger(store, made)

@@ -194,7 +194,7 @@ def _searched(line: Line, store: Store, plan: Plan, studies: str) -> Study:
     found = Study(
         plan=plan,
         trials=tuple(results),
-        seconds=trials.spent_s,
+        seconds=trials.taken_s,
         ended="",
         incumbent_misses=_incumbent_misses(plan, results),
         reserved_s=trials.reservation.seconds,

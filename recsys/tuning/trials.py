@@ -126,9 +126,13 @@ class Trials:
 
     @property
     def spent_s(self) -> float:
-        """Seconds since then in which at least one trial ran, on the clocks of the workers."""
-        begun = (interval(trial) for trial in self.all() if trial.datetime_start)
-        return busy_s((max(begin, self.opened_at), end) for begin, end in begun)
+        """Seconds since then in which at least one trial ran, on the clocks of the workers: the budget counts these."""
+        return busy_s((max(begin, self.opened_at), end) for begin, end in self._begun())
+
+    @property
+    def taken_s(self) -> float:
+        """Seconds in which at least one trial ran, however often the study was opened."""
+        return busy_s(self._begun())
 
     def all(self) -> list[FrozenTrial]:
         """Every trial in the order of its number, those waiting and running included."""
@@ -244,6 +248,9 @@ class Trials:
         """Every result but those of trials whose workers were lost, which are taken up again."""
         lost = {trial.number for trial in self.all() if LOST in trial.user_attrs}
         return [found for found in self.results() if found.number not in lost]
+
+    def _begun(self) -> list[tuple[float, float]]:
+        return [interval(trial) for trial in self.all() if trial.datetime_start]
 
     def _listed(self) -> list[FrozenTrial]:
         """Every trial but the copies: of those of one entry, the first, and what took up one whose worker died."""

@@ -420,6 +420,18 @@ def test_a_search_that_was_broken_off_goes_on_where_it_stopped(shop, retune, sea
     assert "5 of 5 in screen" in study.ended
 
 
+def test_the_record_and_the_ledger_count_the_seconds_of_every_opening(shop, retune):
+    plan = retune(incumbent="markov")
+    begin(shop, plan)
+    work(shop, plan)
+    spent = Trials.load(plan, shop.studies).spent_s
+    assert spent > 0
+    begin(shop, plan)  # and nothing more is tried
+    assert tuning.close(shop.line, shop.store, plan, shop.studies).seconds == pytest.approx(spent)
+    [entry] = ledger.read(shop.store, what="searched")
+    assert entry.evidence["seconds"] == pytest.approx(spent)
+
+
 def test_a_closed_search_stays_closed(shop, retune, search):
     plan = retune()
     study = search(plan)

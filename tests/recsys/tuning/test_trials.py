@@ -227,15 +227,18 @@ def test_seconds_count_while_a_trial_runs_and_up_to_the_last_sign_of_a_lost_one(
     assert trials.spent_s == spent
 
 
-def test_opening_again_keeps_the_trials_and_forgets_what_was_spent(plan, studies):
+def test_opening_again_keeps_the_trials_and_begins_a_new_budget_but_not_a_new_account(plan, studies):
     trials = Trials.create(plan, studies)
     trials.enter("screen", entries(2))
     ended = claim(trials, FIRST)
     wait(0.01)
     trials.end(ended, TrialState.COMPLETE, 0.1, {})
-    assert trials.spent_s > 0
+    spent = trials.spent_s
+    assert spent >= 0.01
+    assert trials.taken_s == pytest.approx(spent, abs=0.005)
     again = Trials.create(plan, studies)
     assert again.spent_s == 0
+    assert again.taken_s >= spent
     assert len(again.all()) == 2
 
 
