@@ -367,9 +367,10 @@ class TrialResult:
     training: str = ""  # names what was trained, on which data and by which code; trials of one name end alike
     reused: str = ""  # the earlier trial whose result this one was given, instead of being trained once more
     curve: Mapping[int, float] = field(default_factory=dict)  # NDCG@10 after each quarter of its training, if measured
-    saved_s: float = 0.0  # what that one had taken
+    saved_s: float = 0.0  # what training and judging that one had taken
     units: float = 0.0  # share of the users times epochs trained here
     evaluation_s: float = 0.0  # of the seconds, those in which nothing was trained
+    constraints_s: float = 0.0  # of these, those in which what serving costs was measured; 0: it was known
     use: Use | None = None  # None: its worker was lost, or of an older version
     block: str = ""  # run or repeat: it is of the block that tells interactions apart
     windows: tuple[float, ...] = ()  # NDCG@10 in each validation window, oldest first
@@ -415,7 +416,7 @@ class StageGain:
     trials: int  # that began and ended
     seconds: float  # of all of them, side by side or not
     gain: float | None  # best NDCG@10 less the incumbent's in the same stage; None: either has no value
-    gain_per_hour: float | None  # the same for each hour of `seconds`
+    gain_per_hour: float | None  # the same for each hour of `seconds`; None also: hardly a second found anything new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -466,6 +467,7 @@ class TrialEvidence:
     saved_s: float = 0.0  # as of the trial's result
     units: float = 0.0  # as of the trial's result; 0: of an older version, which did not keep it
     evaluation_s: float = 0.0  # as of the trial's result
+    constraints_s: float = 0.0  # as of the trial's result
     block: str = ""  # as of the trial's result
 
 

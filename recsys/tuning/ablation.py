@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,9 +42,9 @@ from recsys.tuning.choice import candidate
 from recsys.tuning.comparison import compared, without
 from recsys.tuning.components import components
 from recsys.tuning.constraints import Costs
-from recsys.tuning.forecast import Forecast, paid_before
+from recsys.tuning.forecast import Forecast, Paid, paid_before
 from recsys.tuning.objective import Bench
-from recsys.tuning.outcomes import paid
+from recsys.tuning.outcomes import measured, paid
 from recsys.tuning.past import everything
 from recsys.tuning.ranking import identity
 from recsys.tuning.reuse import Known, code_digest
@@ -206,7 +206,7 @@ def work_ablation(
             owner,
             sampler=lambda: RandomSampler(seed=plan.seed),  # is never asked: every trial is listed whole
             pruner=NopPruner(),
-            fits=partial(_fits, bench.stage, Forecast.of([*before, *paid(trials.all())]), bench.left_s()),
+            fits=partial(_fits, bench.stage, _forecast(before, trials.all()), bench.left_s()),
         ):
             budgets = _UNLIMITED if trial.user_attrs["incumbent"] else line.budgets
             found = carry_out(trial, replace(bench, budgets=budgets), trials, owner, keeps_cases=True)
@@ -325,6 +325,10 @@ def _bench(line: Line, store: Store, plan: AblationPlan, trials: Trials) -> Benc
         prunes=False,
         start=Start.read(store, plan.weights, frozen.vocabulary) if plan.weights else None,
     )
+
+
+def _forecast(before: Sequence[Paid], trials: Sequence[FrozenTrial]) -> Forecast:
+    return Forecast.of([*before, *paid(trials)], measured(trials))
 
 
 def _fits(stage: Stage, forecast: Forecast, left: float, waiting: FrozenTrial) -> bool:

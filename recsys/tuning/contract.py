@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from optuna.trial import FrozenTrial
 
@@ -9,7 +10,7 @@ from recsys.records import Evidence, Plan
 from recsys.settings import Line, Stage
 from recsys.tuning.budget import fits, left_s
 from recsys.tuning.forecast import Forecast, paid_before, seconds_of_any
-from recsys.tuning.outcomes import paid
+from recsys.tuning.outcomes import measured, paid
 from recsys.tuning.promotion import STAGES, contenders, ended, is_own, promoted
 from recsys.tuning.ranking import identity
 from recsys.tuning.trials import Trials
@@ -28,15 +29,16 @@ class Contract:
     def __init__(self, line: Line, plan: Plan, trials: Trials, evidence: Sequence[Evidence] = ()) -> None:
         self._line, self._plan, self._trials = line, plan, trials
         self._before = paid_before(evidence, but=plan.plan_id)
-        self._known: tuple[int, Forecast] | None = None
+        self._known: tuple[int, frozenset[str], Forecast] | None = None
 
     @property
     def forecast(self) -> Forecast:
         """What trials take, by all that ended up to now."""
-        own = list(paid(self._trials.all()))
-        if self._known is None or self._known[0] != len(own):
-            self._known = len(own), Forecast.of([*self._before, *own])
-        return self._known[1]
+        trials = self._trials.all()
+        own, shapes = list(paid(trials)), measured(trials)
+        if self._known is None or self._known[:2] != (len(own), shapes):
+            self._known = len(own), shapes, Forecast.of([*self._before, *own], shapes)
+        return self._known[2]
 
     def left_s(self, stage: str) -> float:
         """Say how many seconds `stage` has left, what is forecast for the stages after it being set aside."""
@@ -80,13 +82,15 @@ class Contract:
     def foreseen(self, stage: str, waiting: FrozenTrial) -> tuple[float | None, str]:
         """Give the seconds that a waiting trial of `stage` will hardly exceed, if they can be known, and its family.
 
-        One that the sampler is to fill is taken for one of its stage.
+        One that the sampler is to fill is taken for one of its stage, and is of a new shape if most of these were.
         """
         facts = waiting.user_attrs
         if "configuration" in facts:
             return self.forecast.trial(facts["family"], facts["configuration"], self.rung(stage)), facts["family"]
-        ended = [found for found in self._trials.results() if found.stage == stage and not found.reused]
-        return seconds_of_any([found.seconds for found in ended if found.units]), "a new configuration"
+        ended = [found for found in self._trials.results() if found.stage == stage and found.units]
+        trained_s = seconds_of_any([found.seconds - found.constraints_s for found in ended])
+        measured_s = median(found.constraints_s for found in ended) if ended else 0.0
+        return None if trained_s is None else trained_s + measured_s, "a new configuration"
 
     def rung(self, stage: str) -> Stage:
         """Say what `stage` gives a trial."""

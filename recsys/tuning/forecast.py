@@ -5,10 +5,12 @@ search was. A search has a speed of its own, held near that of the others until 
 the first trials of a new search are forecast from the past, and later ones from what this machine turned out to do.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import median
 
 import numpy as np
 
@@ -37,7 +39,8 @@ class Paid:
     family: str
     units: float  # share of the users times epochs done, what training grows with
     training_s: float  # with the carrying of each epoch's checkpoint
-    evaluation_s: float  # all else
+    evaluation_s: float  # all else, but
+    constraints_s: float = 0.0  # measuring what serving costs, which each shape is once in a search
     configuration: Configuration = field(default_factory=dict)
     study: str = THIS
 
@@ -47,11 +50,17 @@ class Forecast:
     """Seconds that trials of each family will take."""
 
     paid: tuple[Paid, ...]
+    measured: frozenset[str] | None = None
 
     @classmethod
-    def of(cls, paid: Iterable[Paid]) -> "Forecast":
-        """Learn from what trials have cost."""
-        return cls(tuple(paid))
+    def of(cls, paid: Iterable[Paid], measured: frozenset[str] | None = None) -> "Forecast":
+        """Learn from what trials have cost.
+
+        Args:
+            paid: That.
+            measured: Shapes of which it is known what serving them costs; None: every one.
+        """
+        return cls(tuple(paid), measured)
 
     def trial(self, family: str, configuration: Configuration, stage: Stage, level: float = SURE) -> float | None:
         """Foresee the seconds of one trial.
@@ -69,12 +78,22 @@ class Forecast:
             return None
         row = self._row(family, configuration, THIS)
         training = math.exp(self._training.foresee(row).quantile(level)) * units(configuration, stage)
-        return training + math.exp(self._evaluation.foresee(row).quantile(level))
+        return training + math.exp(self._evaluation.foresee(row).quantile(level)) + self._first_s(family, configuration)
 
     def stage(self, standings: Sequence[Standing], stage: Stage, workers: int) -> float:
         """Foresee the seconds of a stage that tries `standings`, if the workers share it as well as they can."""
         trials = [self.trial(s.family, s.configuration, stage) or 0.0 for s in standings]
         return max(sum(trials) * stage.seeds / workers, max(trials, default=0.0))
+
+    def _first_s(self, family: str, configuration: Configuration) -> float:
+        """Say what measuring a shape takes, by the middle of what others took; nothing for one that is known."""
+        known = self.measured is None or shape(family, configuration) in self.measured
+        return 0.0 if known else self._measuring_s
+
+    @cached_property
+    def _measuring_s(self) -> float:
+        own = [one.constraints_s for one in self.paid if one.constraints_s and one.study == THIS]
+        return median(own or [one.constraints_s for one in self.paid if one.constraints_s] or [0.0])
 
     @cached_property
     def _levels(self) -> dict[str, int]:
@@ -141,7 +160,8 @@ def paid_before(evidence: Sequence[Evidence], *, but: str = "") -> list[Paid]:
             family=trial.family,
             units=trial.units or units_of(trial.configuration, share=trial.share, epochs_share=trial.epochs),
             training_s=trial.seconds - trial.evaluation_s,
-            evaluation_s=trial.evaluation_s,
+            evaluation_s=trial.evaluation_s - trial.constraints_s,
+            constraints_s=trial.constraints_s,
             configuration=trial.configuration,
             study=found.plan_id,
         )
@@ -149,6 +169,12 @@ def paid_before(evidence: Sequence[Evidence], *, but: str = "") -> list[Paid]:
         for trial in found.trials
         if trial.state == COMPLETE and not trial.reused and trial.seconds > 0 and trial.family in FAMILIES
     ]
+
+
+def shape(family: str, configuration: Configuration) -> str:
+    """Name all that decides which graph a configuration is exported to, beside the catalogue."""
+    parameters = FAMILIES[family].shape_parameters if family in FAMILIES else ()
+    return json.dumps([family, {name: configuration.get(name) for name in sorted(parameters)}])
 
 
 def _sizes(family: str) -> Mapping[str, float]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.records import Covered, TrialResult, Use, load
-from recsys.tuning.forecast import Paid
+from recsys.tuning.forecast import Paid, shape
 
 CLOSED = "the search was closed"  # why the last stage ended
 NOT_BEGUN = "not_begun"  # its stage ended while it waited
 RESUMES = "resumes"  # number of the trial of the worker that died
 LOST = "lost"  # its worker died
 OUT_OF_TIME = "out_of_time"  # the time of its stage was over before it ended
+CONSTRAINTS = "constraints"  # the cause of the seconds in which what serving costs was measured
 TRAINING = ("training", "checkpoints")  # the causes of a trial's seconds that grow with what it trains
 SEEN_AT = "seen_at"  # last sign of life, in seconds since 1970
 
@@ -53,6 +54,7 @@ def result(trial: FrozenTrial) -> TrialResult:
         saved_s=facts.get("saved_s", 0.0),
         units=facts.get("units", 0.0),
         evaluation_s=sum(s for cause, s in seconds.items() if cause not in TRAINING),
+        constraints_s=seconds.get(CONSTRAINTS, 0.0),
         use=Use(**facts["use"]) if "use" in facts else None,
         block=facts.get("block", ""),
         windows=tuple(facts.get("windows", ())),
@@ -93,6 +95,13 @@ def paid(trials: Iterable[FrozenTrial]) -> Iterator[Paid]:
                 family=found.family,
                 units=found.units,
                 training_s=found.seconds - found.evaluation_s,
-                evaluation_s=found.evaluation_s,
+                evaluation_s=found.evaluation_s - found.constraints_s,
+                constraints_s=found.constraints_s,
                 configuration=found.configuration,
             )
+
+
+def measured(trials: Iterable[FrozenTrial]) -> frozenset[str]:
+    """Name the shapes of which some trial knows what serving them costs."""
+    known = (trial.user_attrs for trial in trials if "size_mib" in trial.user_attrs)
+    return frozenset(shape(facts["family"], facts["configuration"]) for facts in known)

@@ -254,6 +254,7 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             saved_s=trial.saved_s,
             units=trial.units,
             evaluation_s=trial.evaluation_s,
+            constraints_s=trial.constraints_s,
             block=trial.block,
         )
 

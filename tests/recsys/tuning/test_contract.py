@@ -19,7 +19,7 @@ TOWER = {**FAMILIES["two_tower"].defaults, "epochs": 10}
 def contract(a_line, a_plan):
     """A contract over 100 s, of which screening has had 20 s in trials of one unit and 4 s each."""
 
-    def make(*, until_s=None, evidence=(), trials=5, line=None):
+    def make(*, until_s=None, evidence=(), trials=5, line=None, constraints_s=0.0):
         study = optuna.create_study(direction="maximize")
         began = datetime.now() - timedelta(seconds=4 * trials)
         study.set_user_attr(OPENED_AT, began.timestamp())
@@ -32,7 +32,8 @@ def contract(a_line, a_plan):
                 "family": "two_tower",
                 "configuration": {**TOWER, "lr": 0.001 * (number + 1)},
                 "units": 1.0,
-                "seconds": {"training": 3.5, "evaluation": 0.5},
+                "seconds": {"training": 3.5, "evaluation": 0.5, "constraints": constraints_s},
+                "size_mib": 1.0,
                 "training": f"{number}",
             }
             made = create_trial(state=TrialState.COMPLETE, value=0.1 + number / 100, user_attrs=facts)
@@ -120,3 +121,16 @@ def test_what_the_sampler_is_to_fill_is_taken_for_one_of_its_stage(contract):
     assert (called, seconds) == ("a new configuration", pytest.approx(4.0, rel=0.3))
     assert seconds > 4.0
     assert contract(trials=0).foreseen("screen", waiting())[0] is None
+
+
+def test_what_serving_costs_is_charged_to_a_shape_that_nobody_has_measured_and_to_no_other(contract, a_line):
+    def foreseen(found, **changes):
+        asked = waiting(family="two_tower", configuration={**TOWER, **changes}) if changes else waiting()
+        return found.foreseen("screen", asked)[0]
+
+    line = a_line(confirm={"trials": 1})
+    free, dear = contract(line=line), contract(line=line, constraints_s=30.0)
+    assert foreseen(dear, lr=0.02) == pytest.approx(foreseen(free, lr=0.02))
+    assert foreseen(dear, history_length=7) == pytest.approx(foreseen(free, history_length=7) + 30)
+    assert foreseen(dear) == pytest.approx(foreseen(free) + 30)  # most of the stage were of new shapes
+    assert dear.left_s("refine") == pytest.approx(free.left_s("refine"), abs=0.5)  # what was screened is known

@@ -5,7 +5,7 @@ import pytest
 from recsys.models import FAMILIES
 from recsys.records import Evidence, TrialEvidence
 from recsys.settings import Stage
-from recsys.tuning.forecast import Forecast, Paid, paid_before, seconds_of_any
+from recsys.tuning.forecast import Forecast, Paid, paid_before, seconds_of_any, shape
 from recsys.tuning.ranking import Standing
 
 HALF = Stage(trials=1, share=0.5, epochs=0.4)
@@ -13,12 +13,13 @@ WHOLE = Stage(trials=2, seeds=3)
 TOWER = FAMILIES["two_tower"].defaults
 
 
-def paid(seconds, *, family="two_tower", units=1.0, study="", evaluation_s=1.0, **configuration):
+def paid(seconds, *, family="two_tower", units=1.0, study="", evaluation_s=1.0, constraints_s=0.0, **configuration):
     return Paid(
         family=family,
         units=units,
         training_s=seconds,
         evaluation_s=evaluation_s,
+        constraints_s=constraints_s,
         configuration={**TOWER, **configuration},
         study=study,
     )
@@ -48,6 +49,19 @@ def test_what_scatters_is_forecast_with_more_care():
     configuration = {**TOWER, "epochs": 10}
     calm_s, wild_s = (f.trial("two_tower", configuration, WHOLE) / typical(f) for f in (calm, wild))
     assert wild_s > 2 * calm_s
+
+
+def test_measuring_what_serving_costs_is_forecast_for_shapes_that_are_not_known():
+    others = [paid(3.0, constraints_s=seconds) for seconds in (2.0, 0.0, 9.0, 4.0)]  # one was of a known shape
+    past = [paid(3.0, constraints_s=70.0, study="before")] * 9  # on another machine
+    known = frozenset({shape("two_tower", TOWER)})
+    for seen, takes_s in ((others, 4.0), ([*past, *others], 4.0), (past, 70.0), ([paid(3.0)], 0.0)):
+        base_s = typical(Forecast.of(seen))
+        assert typical(Forecast.of(seen, frozenset())) == pytest.approx(base_s + takes_s)
+        assert typical(Forecast.of(seen, known)) == pytest.approx(base_s)
+        assert typical(Forecast.of(seen, known), lr=0.5) == pytest.approx(base_s)  # which no graph shows
+    wider_s = (typical(Forecast.of(others, shapes), dim=2 * TOWER["dim"]) for shapes in (known, None))
+    assert next(wider_s) - next(wider_s) == pytest.approx(4.0)
 
 
 def test_a_new_search_is_forecast_from_the_past_until_its_own_machine_is_known():
@@ -122,13 +136,13 @@ def test_of_earlier_searches_what_was_trained_to_its_end_is_a_price(a_plan):
     found = search(
         "before",
         trial(),
-        trial(units=3.0, evaluation_s=2.0),
+        trial(units=3.0, evaluation_s=2.0, constraints_s=1.5),
         trial(state="pruned"),
         trial(reused="trial 1 of another"),
         trial(family="oracle"),
     )
     got = [
-        (p.study, p.units, p.training_s, p.evaluation_s)
+        (p.study, p.units, p.training_s, p.evaluation_s, p.constraints_s)
         for p in paid_before([found, search("own", trial())], but="own")
     ]
-    assert got == [("before", 6.0, 8.0, 0.0), ("before", 3.0, 6.0, 2.0)]
+    assert got == [("before", 6.0, 8.0, 0.0, 0.0), ("before", 3.0, 6.0, 0.5, 1.5)]
