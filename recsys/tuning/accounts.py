@@ -22,6 +22,8 @@ CAUSES = (
 )
 """What seconds of trials go into; each second of each trial goes into one of them."""
 
+LEAST_S = 1.0  # useful seconds from which a gain is divided by hours
+
 
 def spending(trials: Iterable[FrozenTrial], *, plateau_at: float | None = None) -> tuple[Spending, ...]:
     """Account for all seconds of all trials; those of trials side by side count each.
@@ -52,12 +54,18 @@ def stage_gains(plan: Plan, results: Sequence[TrialResult]) -> tuple[StageGain, 
         if own:
             seconds = sum(trial.seconds for trial in own)
             gain = gain_of(plan, own, stage)
-            per_hour = 3600 * gain / seconds if gain is not None and seconds > 0 else None
+            per_hour = _per_hour(gain, own)
             found.append(StageGain(stage=stage, trials=len(own), seconds=seconds, gain=gain, gain_per_hour=per_hour))
-    return (*found, *_whole(found))
+    return (*found, *_whole(found, [trial for trial in results if trial.stage in STAGES]))
 
 
-def _whole(stages: Sequence[StageGain]) -> Iterator[StageGain]:
+def _per_hour(gain: float | None, trials: Sequence[TrialResult]) -> float | None:
+    """Give a gain for each hour; nothing where nearly all that it came from was paid for by other searches."""
+    useful_s = sum(trial.seconds for trial in trials if _cause(trial) == "useful")
+    return 3600 * gain / sum(trial.seconds for trial in trials) if gain is not None and useful_s >= LEAST_S else None
+
+
+def _whole(stages: Sequence[StageGain], results: Sequence[TrialResult]) -> Iterator[StageGain]:
     """Sum the stages up: what the last of them found that has a value, for the seconds of all."""
     seconds = sum(stage.seconds for stage in stages)
     gain = next((stage.gain for stage in reversed(stages) if stage.gain is not None), None)
@@ -67,7 +75,7 @@ def _whole(stages: Sequence[StageGain]) -> Iterator[StageGain]:
             trials=sum(stage.trials for stage in stages),
             seconds=seconds,
             gain=gain,
-            gain_per_hour=3600 * gain / seconds if gain is not None and seconds > 0 else None,
+            gain_per_hour=_per_hour(gain, results),
         )
 
 

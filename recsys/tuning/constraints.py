@@ -71,14 +71,39 @@ class Costs:
             ValueError: The family cannot build the configuration.
         """
         family.check(configuration)
-        key = f"{self._prefix}/{self._shape(family, configuration)}.json"
-        if key not in self._measured:
-            try:
-                self._measured[key] = parse(Cost, key, self._store.get(key).body)
-            except NotFound:
-                self._measured[key] = measured = self._measure(family, configuration)
-                self._store.put(key, to_json(measured))
-        return self._measured[key]
+        if known := self.known(family, configuration):
+            return known
+        measured = self._measure(family, configuration)
+        self._keep(self._shape(family, configuration), measured)
+        return measured
+
+    def known(self, family: Family, configuration: Configuration, *, earlier: str = "") -> Cost | None:
+        """Remember what a graph of the shape of a configuration has cost; nothing where none was measured.
+
+        Args:
+            family: Of the configuration.
+            configuration: One that the family can build.
+            earlier: Prefix of another search's costs; what that one measured holds for this one from now on.
+        """
+        shape = self._shape(family, configuration)
+        if shape not in self._measured:
+            for prefix in filter(None, (self._prefix, earlier)):
+                if found := self._read(f"{prefix}/{shape}.json"):
+                    self._measured[shape] = found
+                    if prefix != self._prefix:
+                        self._keep(shape, found)
+                    break
+        return self._measured.get(shape)
+
+    def _read(self, key: str) -> Cost | None:
+        try:
+            return parse(Cost, key, self._store.get(key).body)
+        except NotFound:
+            return None
+
+    def _keep(self, shape: str, cost: Cost) -> None:
+        self._measured[shape] = cost
+        self._store.put(f"{self._prefix}/{shape}.json", to_json(cost))
 
     def _shape(self, family: Family, configuration: Configuration) -> str:
         shape = {name: configuration[name] for name in sorted(family.shape_parameters)}

@@ -23,16 +23,17 @@ from recsys.records import AblationPlan, Configuration, Plan, dump
 from recsys.settings import Budgets, Stage
 from recsys.split import moment
 from recsys.store import Store
+from recsys.studies import key
 from recsys.subsample import portion
 from recsys.training import Training, train
 from recsys.transfer import Start, early_key, save_early
 from recsys.tuning.budget import epochs
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
-from recsys.tuning.constraints import Costs
+from recsys.tuning.constraints import Cost, Costs
 from recsys.tuning.curves import Foresight
 from recsys.tuning.detectors import examine
-from recsys.tuning.outcomes import OUT_OF_TIME, SEEN_AT
-from recsys.tuning.reuse import Lookup, training_id
+from recsys.tuning.outcomes import CONSTRAINTS, OUT_OF_TIME, SEEN_AT
+from recsys.tuning.reuse import Known, Lookup, training_id
 from recsys.tuning.space import Space
 
 log = logging.getLogger(__name__)
@@ -121,9 +122,13 @@ def run(trial: optuna.Trial, bench: Bench) -> Ending:
 
 
 def _run(trial: optuna.Trial, bench: Bench, ending: Ending) -> None:
-    family, configuration = _configuration(trial, bench.space)
-    with ending.timing("constraints"):
-        cost = bench.costs.of(family, configuration)
+    family, whole = _configuration(trial, bench.space)
+    family.check(whole)
+    configuration = {**whole, "epochs": epochs(whole, bench.stage)}
+    with ending.timing("lookup"):
+        training = _name(trial, bench, family, configuration)
+        known = bench.results.find(training)
+    cost = _cost(bench, family, whole, known, ending)
     for name, excess in cost.excesses(bench.budgets).items():
         trial.set_constraint(name, excess)
     ending.facts |= {"size_mib": cost.size_mib, "p50_ms": cost.p50_ms, "p99_ms": cost.p99_ms}
@@ -131,7 +136,36 @@ def _run(trial: optuna.Trial, bench: Bench, ending: Ending) -> None:
         ending.state, ending.facts["infeasible"] = TrialState.PRUNED, missed
         ending.facts["reason"] = "not trained, because serving it would cost too much"
         return
+    ending.facts["training"] = training
+    if known:
+        ending.state, ending.value = TrialState.COMPLETE, known.ndcg_at_10
+        ending.facts |= {"reused": known.source, "saved_s": known.seconds}
+        return
     _train_and_measure(trial, bench, family, configuration, ending)
+
+
+def _cost(bench: Bench, family: Family, configuration: Configuration, known: Known | None, ending: Ending) -> Cost:
+    """Say what serving a configuration costs, of a known result as it was measured for that one."""
+    earlier = key(known.plan_id, "costs") if known and known.plan_id else ""
+    with ending.timing("lookup"):
+        found = bench.costs.known(family, configuration, earlier=earlier)
+    if found is None:
+        with ending.timing(CONSTRAINTS):
+            found = bench.costs.of(family, configuration)
+    return found
+
+
+def _name(trial: optuna.Trial, bench: Bench, family: Family, configuration: Configuration) -> str:
+    """Name the training of a trial by all that decides its result."""
+    return training_id(
+        family,
+        configuration,
+        seed=int(trial.user_attrs["seed"]),
+        share=bench.stage.share,
+        dataset_id=bench.plan.dataset_id,
+        device=bench.device,
+        weights=bench.start.sha256 if bench.start else "",
+    )
 
 
 def _configuration(trial: optuna.Trial, space: Space) -> tuple[Family, Configuration]:
@@ -150,28 +184,16 @@ def _configuration(trial: optuna.Trial, space: Space) -> tuple[Family, Configura
     return FAMILIES[name], configuration
 
 
-def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole: Configuration, ending: Ending) -> None:
+def _train_and_measure(
+    trial: optuna.Trial, bench: Bench, family: Family, configuration: Configuration, ending: Ending
+) -> None:
     stage, seed = bench.stage, int(trial.user_attrs["seed"])
-    configuration = {**whole, "epochs": epochs(whole, stage)}
-    ending.facts["training"] = name = training_id(
-        family,
-        configuration,
-        seed=seed,
-        share=stage.share,
-        dataset_id=bench.plan.dataset_id,
-        device=bench.device,
-        weights=bench.start.sha256 if bench.start else "",
-    )
-    if known := bench.results.find(name):
-        ending.state, ending.value = TrialState.COMPLETE, known.ndcg_at_10
-        ending.facts |= {"reused": known.source, "saved_s": known.seconds}
-        return
     network = family.build(configuration, n_items=bench.frozen.train.n_items)
-    ending.checkpoint = key = checkpoint_key(
+    ending.checkpoint = checkpoint = checkpoint_key(
         bench.plan.plan_id, trial.user_attrs["entry"], family.name, configuration, seed=seed, share=stage.share
     )
     with tempfile.TemporaryDirectory() as folder:
-        carried = CarriedCheckpoint(bench.store, key, Path(folder))
+        carried = CarriedCheckpoint(bench.store, checkpoint, Path(folder))
         carried.fetch()
         watch = _Watch(trial, bench, int(configuration["epochs"]), ending)
         training = train(
@@ -203,7 +225,7 @@ def _train_and_measure(trial: optuna.Trial, bench: Bench, family: Family, whole:
             _examine(trial, bench, network, training, fresh, ending)
     if ending.state is TrialState.COMPLETE and bench.keeps and configuration["epochs"]:
         with ending.timing("keeping"):
-            _keep(bench, name, network)
+            _keep(bench, ending.facts["training"], network)
 
 
 def _keep(bench: Bench, training: str, network: nn.Module) -> None:

@@ -42,7 +42,8 @@ class Known:
 
     ndcg_at_10: float
     source: str  # the trial that it was trained in
-    seconds: float  # that it had taken there
+    seconds: float  # that it had taken there, less what measuring the costs of serving had
+    plan_id: str = ""  # of the search whose trial has it; empty: none
 
 
 class Lookup(Protocol):
@@ -136,5 +137,6 @@ def _known(trial: TrialResult | TrialEvidence, plan_id: str) -> Known | None:
     return Known(
         ndcg_at_10=trial.ndcg_at_10,
         source=trial.reused or f"trial {trial.number} of {plan_id}",
-        seconds=max(trial.seconds, trial.saved_s),
+        seconds=trial.saved_s if trial.reused else trial.seconds - trial.constraints_s,
+        plan_id=plan_id,
     )

@@ -25,7 +25,7 @@ from recsys.tuning.contract import Contract
 from recsys.tuning.curves import Foresight
 from recsys.tuning.halving import promote, sources
 from recsys.tuning.objective import Bench, run
-from recsys.tuning.outcomes import result
+from recsys.tuning.outcomes import CONSTRAINTS, result
 from recsys.tuning.past import curves, everything, recall
 from recsys.tuning.plateau import find, noise_of
 from recsys.tuning.promotion import STAGES
@@ -161,7 +161,7 @@ def carry_out(trial: Trial, bench: Bench, trials: Trials, owner: Attempt, *, kee
                 ending.facts["training"],
                 ending.evaluations,
                 source=f"trial {trial.number} of {plan_id}",
-                seconds=sum(ending.seconds.values()),
+                seconds=sum(seconds for cause, seconds in ending.seconds.items() if cause != CONSTRAINTS),
             )
         trials.end(trial, ending.state, ending.value, ending.all_facts)
         if ending.checkpoint:

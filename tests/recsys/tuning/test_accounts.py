@@ -1,5 +1,6 @@
 """What a search's seconds went into, from trials that were written by hand."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -83,6 +84,18 @@ def test_each_stage_says_what_it_found_over_the_incumbent_for_its_seconds(a_plan
     assert confirm.gain_per_hour == pytest.approx(0.02 * 3600 / 270)
     assert (whole.stage, whole.trials, whole.seconds) == ("all", 4, 360.0)
     assert (whole.gain, whole.gain_per_hour) == (pytest.approx(0.02), pytest.approx(0.2))
+
+
+def test_a_gain_that_hardly_a_second_was_spent_on_is_not_divided_by_hours(a_plan):
+    plan = a_plan(family="markov", configuration=MARKOV)
+    gained = [result(0, "screen", 0.10, 0.4), result(1, "screen", 0.13, 0.5, decay=0.5)]
+    taken_over = [replace(trial, seconds=30.0, reused="trial 0 of another") for trial in gained]
+    for results in (gained, taken_over):
+        assert [(part.gain, part.gain_per_hour) for part in stage_gains(plan, results)] == [
+            (pytest.approx(0.03), None)
+        ] * 2
+    enough = [replace(gained[0], seconds=0.5), gained[1]]
+    assert stage_gains(plan, enough)[0].gain_per_hour == pytest.approx(0.03 * 3600)
 
 
 def test_where_the_incumbent_has_no_value_there_is_no_gain(a_plan):

@@ -8,6 +8,7 @@ import recsys
 from recsys import ledger, tuning
 from recsys.models import FAMILIES
 from recsys.records import Evidence, TrialEvidence
+from recsys.settings import Budgets
 from recsys.tuning import Attempt
 from recsys.tuning.past import everything
 from recsys.tuning.reuse import CODE, Results, code_digest, training_id
@@ -103,7 +104,7 @@ def test_a_configuration_that_a_study_tries_again_is_not_trained_again(shop, ret
     assert again.training == first.training != other.training
     assert other.ndcg_at_10 != first.ndcg_at_10
     facts = Trials.load(plan, shop.studies).all()[1].user_attrs
-    assert facts["seconds"].keys() == {"constraints"}
+    assert facts["seconds"].keys() == {"lookup"}
     assert "units" not in facts  # what costs nothing teaches nothing about costs
     tuning.close(shop.line, shop.store, plan, shop.studies)
     [entry] = ledger.read(shop.store, what="searched")
@@ -120,6 +121,30 @@ def test_a_later_study_on_the_same_data_is_given_what_the_first_one_reached(shop
         assert found.ndcg_at_10 == trained.ndcg_at_10
         tuning.close(shop.line, shop.store, later, shop.studies)
     assert [found.trials[0].training for found in everything(shop.store)] == [trained.training] * 3
+
+
+def test_what_serving_a_duplicate_costs_is_not_measured_again_but_judged_by_todays_budgets(shop, retune):
+    one, two = (retune(incumbent="two_tower", nonce=nonce) for nonce in ("one", "two"))
+    listed(shop, one, TOWER)
+    tuning.close(shop.line, shop.store, one, shop.studies)
+    tight = replace(shop, line=shop.line.model_copy(update={"budgets": Budgets(p99_ms=1000, size_mib=1e-6)}))
+    three = retune(incumbent="two_tower", nonce="three", line=tight.line)
+    for later, where, state in ((two, shop, "complete"), (three, tight, "pruned")):
+        for entry in shop.store.list(f"studies/{later.plan_id}/costs/"):
+            shop.store.delete(entry.key)
+        [found] = listed(where, later, TOWER)
+        assert (found.state, found.constraints_s) == (state, 0.0)
+        [trial] = Trials.load(later, shop.studies).all()
+        assert trial.user_attrs["size_mib"] > 0
+        assert trial.user_attrs["seconds"].keys() == {"lookup"}
+        assert len(list(shop.store.list(f"studies/{later.plan_id}/costs/"))) == 1  # for the other workers
+
+
+def test_what_a_duplicate_saves_is_its_training_and_judging_alone():
+    trained = replace(COMPLETE, seconds=5.0, evaluation_s=3.0, constraints_s=2.0)
+    assert results(trained).find("t").seconds == 3.0
+    taken_over = replace(trained, seconds=0.5, constraints_s=0.0, reused="trial 1 of it", saved_s=3.0)
+    assert results(taken_over).find("t").seconds == 3.0
 
 
 def test_evidence_that_cannot_be_read_costs_a_training_and_not_the_search(shop, retune):

@@ -135,7 +135,10 @@ def test_the_same_plan_gives_the_same_study(shop, retune, search):
         study = search(plan)
         shop.store.delete(f"studies/{plan.plan_id}/study.json")
         Path(shop.studies).unlink()
-        return [replace(trial, seconds=0.0, evaluation_s=0.0, saved_s=0.0, use=None) for trial in study.trials]
+        return [
+            replace(trial, seconds=0.0, evaluation_s=0.0, constraints_s=0.0, saved_s=0.0, use=None)
+            for trial in study.trials
+        ]
 
     assert outcome() == outcome()
 
