@@ -13,12 +13,14 @@ from scipy.special import ndtri
 
 from recsys.ledger import Entry
 from recsys.records import Action, Comparison, DriftVerdict, Estimate, load
+from recsys.tuning.luck import UNSEEN, Luck
 from recsys.tuning.regression import Prior, Regression, Vector
 
 MOST_DRIFT = 3.0  # thresholds: what lies beyond says no more
 AGE_DAYS = 28.0  # the unit of age
 FOUND = 0.5  # part of a search's gain that sentinels are expected to find
-SEEN_SD = 0.02  # standard deviation of a gain that validation windows showed: few seeds, and the best of many
+SEEN_SD = 0.02  # standard deviation of a gain that validation windows showed, for few seeds and windows
+RIVALS = 9  # that a search is taken to have chosen among, and with one seed, where its entry does not tell
 LEVEL = 0.9  # of the intervals
 
 PRIOR = Prior(
@@ -111,11 +113,17 @@ def _measured(
 def _searched(
     by_kind: Mapping[str, Sequence[Mapping[str, object]]], decided: Mapping[str, Mapping[str, object]]
 ) -> Iterable[Seen]:
-    """Give the gains over the incumbent's configuration that searches found."""
+    """Give the gains over the incumbent's configuration that searches found, less the luck of the choice.
+
+    gain = best / incumbent's - 1 - noise x E[max of n standard normal draws], n being the configurations that chance
+    could have put first (Smith and Winkler 2006; `recsys.tuning.luck`). It is 0 on average where all are alike, and so
+    below 0 about as often as above; what it takes off too much where they are not makes a search look no better.
+    """
     for facts in by_kind.get("searched", ()):
         plan, gain = decided.get(str(facts["plan_id"])), facts.get("relative_gain")
         if plan is not None and isinstance(gain, int | float):
-            yield _seen(plan, float(gain), SEEN_SD, over_refit=True)
+            luck = Luck(rivals=int(str(facts.get("rivals", RIVALS))), noise=float(str(facts.get("noise", UNSEEN))))
+            yield _seen(plan, float(gain) - luck.expected, SEEN_SD, over_refit=True)
 
 
 def _seen(plan: Mapping[str, object], gain: float, sd: float, *, over_refit: bool) -> Seen:

@@ -23,6 +23,7 @@ from recsys.tuning.block import block
 from recsys.tuning.contract import Contract
 from recsys.tuning.control import said, worth
 from recsys.tuning.ending import ending
+from recsys.tuning.luck import luck
 from recsys.tuning.outcomes import CLOSED, Progress
 from recsys.tuning.promotion import STAGES, contenders, entries, is_incumbent
 from recsys.tuning.ranking import Standing, identity
@@ -255,12 +256,18 @@ def _weights_said(plan: Plan, transfer: Worth | None) -> str:
     return f"Every training began cold, because {plan.cold_because}." if plan.cold_because else ""
 
 
-def _relative_gain(plan: Plan, ranked: Sequence[Standing]) -> float | None:
-    """Say what the best configuration gained over the incumbent's beside it, as a share; 0 where that is the best."""
+def _gained(plan: Plan, ranked: Sequence[Standing], results: Sequence[TrialResult]) -> dict[str, JsonValue]:
+    """Say what the best configuration gained over the incumbent's beside it, and how much luck there was in that.
+
+    Returns:
+        `relative_gain`, a share, 0 where the incumbent's is the best, and `rivals` and `noise`; nothing without it.
+    """
     own = next((standing for standing in ranked if is_incumbent(plan, standing)), None)
     if own is None or own.ndcg_at_10 <= 0:
-        return None
-    return ranked[0].ndcg_at_10 / own.ndcg_at_10 - 1
+        return {}
+    chosen = luck(ranked, results, own.ndcg_at_10)
+    gain = ranked[0].ndcg_at_10 / own.ndcg_at_10 - 1
+    return {"relative_gain": gain, "rivals": chosen.rivals, "noise": chosen.noise}
 
 
 def _tell_put_off(store: Store, plan: Plan, late: NoTime) -> None:
@@ -305,8 +312,7 @@ def _tell_ledger(store: Store, closed: Study) -> None:
         "saved_s": sum(part.saved_s for part in closed.spending),
         "stages": [dump(stage) for stage in closed.stages],
     }
-    if (gain := _relative_gain(plan, best)) is not None:
-        evidence |= {"relative_gain": gain}
+    evidence |= _gained(plan, best, closed.trials)
     if plan.weights:
         evidence["weights"] = dump(plan.weights)
     if closed.transfer:

@@ -86,7 +86,7 @@ def card(release_id, ndcg):
     )
 
 
-def told(plan_id, action, *, as_of, of_incumbent=True, family="markov", gain=0.01, relative_gain=None):
+def told(plan_id, action, *, as_of, of_incumbent=True, family="markov", gain=0.01, **searched):
     """What the ledger keeps of a plan from its decision to its measurement, with an incumbent at 0.2."""
     release_id, candidate_id = f"release of {plan_id}", f"candidate of {plan_id}"
     decided = {
@@ -109,7 +109,7 @@ def told(plan_id, action, *, as_of, of_incumbent=True, family="markov", gain=0.0
     )
     facts = [
         ("decided", decided),
-        *([("searched", {"plan_id": plan_id, "relative_gain": relative_gain})] if relative_gain is not None else []),
+        *([("searched", {"plan_id": plan_id, **searched})] if searched else []),
         ("chosen", {"plan_id": plan_id, "candidate_id": candidate_id}),
         ("packaged", {"candidate_id": candidate_id, "release_id": release_id}),
         ("measured", dump(measured)),
@@ -121,7 +121,7 @@ def test_gains_are_read_from_the_ledger_as_shares_with_their_error(a_plan):
     as_of = a_plan().as_of
     entries = [
         *told("a", "refit", as_of=as_of),
-        *told("b", "retune", as_of=as_of + timedelta(days=1), gain=0.02, relative_gain=0.04),
+        *told("b", "retune", as_of=as_of + timedelta(days=1), gain=0.02, relative_gain=0.04, rivals=2, noise=0.01),
         *told("by hand", "refit", as_of=as_of, of_incumbent=False),
         *told("from the baseline", "retune", as_of=as_of, family="popularity", gain=0.1),
     ]
@@ -132,5 +132,5 @@ def test_gains_are_read_from_the_ledger_as_shares_with_their_error(a_plan):
         (Action.RETUNE, under, False),
         (Action.RETUNE, under, True),
     ]
-    assert [one.gain for one in found] == pytest.approx([0.05, 0.1, 0.04])
+    assert [one.gain for one in found] == pytest.approx([0.05, 0.1, 0.04 - 0.01 * 0.56419], abs=1e-6)  # 1 / sqrt(pi)
     assert [one.sd for one in found] == pytest.approx([0.02, 0.02, 0.02], rel=1e-3)  # 0.00784 / 1.96 / 0.2
