@@ -51,7 +51,7 @@ def compared(
         confidence=confidence,
         parts=parts,
         seconds=seconds,
-        because=_sum_up(plan, reached, parts, len(users)),
+        because=_sum_up(plan, reached, parts, len(users)) + _one_seed(plan, parts),
     )
 
 
@@ -118,6 +118,14 @@ def _sum_up(plan: AblationPlan, reached: Estimate | None, parts: Sequence[Ablate
     return (
         f"{plan.of} reaches NDCG@10 {reached.value:.4f} [{reached.low:.4f}, {reached.high:.4f}] on {n_cases} cases of "
         f"the validation windows: {'; '.join(said) or 'it has no component to leave out'}."
+    )
+
+
+def _one_seed(plan: AblationPlan, parts: Sequence[Ablated]) -> str:
+    """Warn where what seeds do is unknown, although there is a training that they change."""
+    alone = any(part.seeds == 1 for part in parts) and bool(plan.configuration["epochs"])
+    return (
+        " Components measured with one seed have intervals without what seeds do: another may differ by more." * alone
     )
 
 

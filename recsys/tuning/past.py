@@ -37,7 +37,7 @@ class Recalled:
     """The past of a new search."""
 
     studies: tuple[PastStudy, ...]
-    carried: tuple[str, ...]  # one sentence a study or family: what was carried over as it was, changed, and left
+    carried: tuple[str, ...]  # one sentence a study or family: what was carried over as it was, changed, and dropped
 
 
 def check_past(line: Line) -> None:
@@ -149,9 +149,9 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
             left["the incumbent has no score beside theirs"] += len(findings)
         else:
             trials.append(made)
-    kept = f"{found.plan_id}: {len(trials)} configurations carried over"
-    notes = [f"{what} ({n} trials changed)" for what, n in changed.items()]
-    notes += [f"{n} trials left because {why}" for why, n in left.items()]
+    kept = f"{found.plan_id}: {len(trials)} {'configuration' if len(trials) == 1 else 'configurations'} carried over"
+    notes = [f"{what} ({_counted(n)} changed)" for what, n in changed.items()]
+    notes += [f"{_counted(n)} dropped, because {why}" for why, n in left.items()]
     return tuple(trials), "; ".join([kept, *notes]) + "."
 
 
@@ -171,7 +171,7 @@ def everything(store: Store, *, left: list[str] | None = None) -> list[Evidence]
         except BadObject as error:
             log.warning("evidence is passed over: %s", error)
             if left is not None:
-                left.append(f"{entry.key}: left, because it cannot be read.")
+                left.append(f"{entry.key}: dropped, because it cannot be read.")
     return sorted(found, key=_age)
 
 
@@ -341,6 +341,10 @@ def _values(findings: Iterable[TrialEvidence], *, rebased: bool) -> list[float]:
 
 def _age(evidence: Evidence) -> tuple[datetime, str]:
     return evidence.as_of, evidence.plan_id
+
+
+def _counted(trials: int) -> str:
+    return f"{trials} trial" if trials == 1 else f"{trials} trials"
 
 
 def _identity(trial: TrialResult) -> str:

@@ -117,7 +117,7 @@ def test_a_trial_whose_worker_or_time_was_lost_says_nothing_of_its_configuration
         (0.5, 0.05, "pruned"),
         (0.6, 0.01, "complete"),
     ]
-    assert "2 trials left because their worker or their time was lost" in found.carried[0]
+    assert "2 trials dropped, because their worker or their time was lost" in found.carried[0]
 
 
 def test_scores_without_the_incumbents_beside_them_do_not_stand_among_differences(a_plan, recalled):
@@ -132,7 +132,7 @@ def test_scores_without_the_incumbents_beside_them_do_not_stand_among_difference
     )
     [study] = found.studies
     assert [(t.parameters["markov.decay"], t.value) for t in study.trials] == [(0.5, 0.005)]
-    assert "1 trials left because the incumbent has no score beside theirs" in found.carried[0]
+    assert "1 trial dropped, because the incumbent has no score beside theirs" in found.carried[0]
 
 
 def test_what_was_carried_changed_and_left_is_listed(a_plan, recalled):
@@ -146,8 +146,8 @@ def test_what_was_carried_changed_and_left_is_listed(a_plan, recalled):
         )
     )
     assert found.carried == (
-        "before: 2 configurations carried over; softmax did not exist and amounted to 'full' (1 trials changed); "
-        "momentum is gone (1 trials changed); 1 trials left because sasrec is not searched.",
+        "before: 2 configurations carried over; softmax did not exist and amounted to 'full' (1 trial changed); "
+        "momentum is gone (1 trial changed); 1 trial dropped, because sasrec is not searched.",
     )
 
 
@@ -197,7 +197,7 @@ def test_evidence_that_cannot_be_read_is_left_and_named(shop, a_plan):
     shop.store.put("evidence/before.json", b"{")
     found = recall(shop.line, shop.store, a_plan(dataset_id=shop.dataset.dataset_id), search_space(shop.line))
     assert found.studies == ()
-    assert found.carried == ("evidence/before.json: left, because it cannot be read.",)
+    assert found.carried == ("evidence/before.json: dropped, because it cannot be read.",)
 
 
 def test_the_store_of_a_search_that_is_closed_twice_holds_its_evidence_once(shop, retune, search):
