@@ -180,7 +180,7 @@ def decide(
         as_json,
         {"outcome": "decided", "plan": dump(plan)},
         f"{plan.because} The plan: {plan.action}.{then}",
-        _weighed(plan),
+        _weighed(plan, site.line.decision.percent_worth_s),
     )
 
 
@@ -553,8 +553,8 @@ def demo(
 # --- helping the commands
 
 
-def _weighed(plan: "Plan") -> Table:
-    """Lay out what could be done, by what it is worth."""
+def _weighed(plan: "Plan", percent_worth_s: float) -> Table:
+    """Lay out what could be done, by what it is worth, and say what the columns mean."""
     return _table(
         ("", "action", "expected gain", "nine of ten", "takes", "worth", "not by itself, because"),
         [
@@ -569,6 +569,10 @@ def _weighed(plan: "Plan") -> Table:
             )
             for option in plan.options
         ],
+        title=(
+            "\nGain: of NDCG@10 over doing nothing; nine of ten: nine of ten gains lie in this interval; worth: the "
+            f"expected gain in seconds, {percent_worth_s:g} s for 1 % (decision.percent_worth_s), less what it takes"
+        ),
     )
 
 
@@ -710,3 +714,7 @@ def _fail(outcome: str, because: Exception, code: int) -> NoReturn:
     if _JSON in sys.argv:  # the command, which alone knew its options, is over
         _print_json({"outcome": outcome, "because": str(because)})
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -258,12 +258,14 @@ def open_plan(site: Site, plan_id: str) -> Plan:
     Raises:
         ValueError: There is no such plan, or nothing of it is left to do.
     """
-    from recsys import tuning
+    from recsys import studies, tuning
 
     try:
         plan = tuning.plan(site.store, plan_id)
     except NotFound as error:
-        raise ValueError(f"the plan must be one of {site.line.name}, but none is called {plan_id!r}.") from error
+        waiting = [each.plan_id for each in studies.unclosed(site.store)]
+        rule = f"must be one of {', '.join(waiting)}, but" if waiting else "must be open, but none is, and"
+        raise ValueError(f"the plan of {site.line.name} {rule} none is called {plan_id!r}.") from error
     if plan.action is Action.NOTHING:
         raise ValueError(f"the plan must be one to search or to refit, but {plan_id} decided to do nothing.")
     try:

@@ -12,7 +12,7 @@ def look(site: stages.Site) -> dict[str, Any]:
 
     Returns:
         `production`, `dataset`, `cache`, `open`, the plans whose searches were never closed, `refused` and `last`, the
-        newest ledger entry of each kind.
+        newest ledger entry of each kind. Each plan has `opened`, whether its search ever was.
     """
     from recsys import dataset, ledger, receipts, release, studies
 
@@ -21,11 +21,12 @@ def look(site: stages.Site) -> dict[str, Any]:
         newest: dict[str, Any] | None = dump(dataset.dataset(site.store, None))
     except NoFeedback:
         newest = None
+    opened = {entry.evidence["plan_id"] for entry in ledger.read(site.store, what="opened")}
     return {
         "production": dump(current) if current else None,
         "dataset": newest,
         "cache": dataset.cache_counts(site.store),
-        "open": [dump(plan) for plan in studies.unclosed(site.store)],
+        "open": [{**dump(plan), "opened": plan.plan_id in opened} for plan in studies.unclosed(site.store)],
         "refused": [dump(refusal) for refusal in receipts.quarantined(site.store)],
         "last": {
             entry.what: {"at": entry.at.isoformat(), "who": entry.who, "why": entry.why}
@@ -56,6 +57,11 @@ def _production(release: dict[str, Any] | None) -> str:
 
 
 def _open(plan: dict[str, Any]) -> str:
+    if not plan["opened"]:
+        return (
+            f"the {plan['action']} {plan['plan_id']} that {plan['by']} decided on was never opened; "
+            f"`retune search LINE --plan {plan['plan_id']}` carries it out"
+        )
     return (
         f"the {plan['action']} {plan['plan_id']} that {plan['by']} began was never closed; if nothing works on it any "
         f"more, `retune search LINE --plan {plan['plan_id']}` takes it up again"

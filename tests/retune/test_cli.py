@@ -2,6 +2,8 @@
 
 import importlib
 import logging
+import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -229,9 +231,14 @@ def test_a_decision_is_shown_with_all_that_could_be_done_and_carried_out_by_its_
     assert plan["action"] == "retune"
     assert sorted(option["action"] for option in plan["options"]) == ["nothing", "refit", "retune", "sentinels"]
     assert retune("status", "shop", "--json").json[0]["open"][0]["plan_id"] == plan["plan_id"]
+    assert "was never opened" in " ".join(retune("status", "shop").out.split())
+    assert retune("search", "shop", "--plan", "nope").err == (
+        f"the plan of shop must be one of {plan['plan_id']}, but none is called 'nope'.\n"
+    )
     told = retune("decide", "shop", "--action", "nothing", "--reason", "a quiet week").out
     assert told.startswith("a quiet week The plan: nothing.")
     assert "only a search can replace it" in " ".join(told.split())
+    assert "less what it takes" in " ".join(told.split())
     assert (
         "--action overrides the decision and therefore needs --reason."
         in retune("decide", "shop", "--action", "refit").err
@@ -363,3 +370,10 @@ def test_a_place_where_no_studies_can_lie_is_refused_before_anything_is_decided(
     )
     assert "secret" not in line
     assert not {key for key in {entry.key for entry in store.list("")} - there if key.startswith("studies/")}
+
+
+def test_the_module_runs_as_a_command() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "retune.cli", "--version"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (answer.returncode, bool(answer.stdout.strip())) == (0, True)

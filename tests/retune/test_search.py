@@ -77,7 +77,7 @@ def test_an_open_search_is_named_taken_up_again_and_then_closed(frozen: Path, re
         f"{taken_up.json['candidate']['candidate_id']}.\n"
     )
     unknown = retune("search", "shop", "--plan", "r20260101-00000000")
-    assert unknown.err == "the plan must be one of shop, but none is called 'r20260101-00000000'.\n"
+    assert unknown.err == "the plan of shop must be open, but none is, and none is called 'r20260101-00000000'.\n"
 
 
 def test_a_search_that_is_put_off_says_how_it_is_carried_out_and_an_order_is_not(frozen: Path, retune) -> None:
