@@ -324,7 +324,7 @@ class Plan:
     seed: int
     by: str  # a person, or schedule
     as_of: datetime
-    past: tuple[str, ...] = ()  # a sentence for each earlier search: what of it was carried over, changed and left
+    past: tuple[str, ...] = ()  # a sentence for each earlier search: what of it was carried over, changed and dropped
     rungs: tuple[Rung, ...] = ()  # what takes the place of the line's own shares and epochs
     options: tuple[Option, ...] = ()  # all that could be done, this action among them
     sentinels: tuple[Sentinel, ...] = ()  # of a short search: what it tries beside the incumbent's configuration

@@ -199,3 +199,12 @@ def test_a_question_that_makes_no_sense_is_refused(planned, how, message):
 def test_an_ablation_that_was_never_made_is_not_found(shop):
     with pytest.raises(NotFound):
         tuning.ablation(shop.store, "a20260101-00000000")
+
+
+def test_one_seed_of_a_training_is_warned_of(planned, ablate):
+    found = ablate(only(planned("two_tower", seeds=1), "dropout"))
+    assert "measured with one seed have intervals without what seeds do" in found.because
+
+
+def test_what_is_only_counted_needs_no_warning_of_seeds(planned, ablate):
+    assert "one seed" not in ablate(planned()).because
