@@ -5,6 +5,7 @@ does it. It is over when a trial has closed 95 % of the gap between the table's 
 """
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from scipy.stats import bootstrap
 
@@ -106,7 +108,8 @@ def cold(task: Task, edit: str = "") -> int:
 
 def gaussian(task: Task) -> int:
     """Search with Optuna's Gaussian process, knowing nothing."""
-    return _count(_window(task.number), GPSampler(seed=task.seed, deterministic_objective=True))
+    with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
+        return _count(_window(task.number), GPSampler(seed=task.seed, deterministic_objective=True))
 
 
 def alone(task: Task) -> int:

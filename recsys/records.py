@@ -420,7 +420,7 @@ class StageGain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worth:
+class Transfer:
     """What it was worth to begin the incumbent's configuration from its weights instead of cold."""
 
     stage: str
@@ -443,7 +443,7 @@ class Study:
     reserved_s: float = 0.0  # seconds that were set aside when it was opened
     spending: tuple[Spending, ...] = ()  # what the seconds of all trials went into; they add up
     stages: tuple[StageGain, ...] = ()  # what each stage found for its seconds
-    transfer: Worth | None = None  # None: nothing began from weights beside an equal that began cold
+    transfer: Transfer | None = None  # None: nothing began from weights beside an equal that began cold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

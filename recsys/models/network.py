@@ -128,6 +128,10 @@ class Family:
             if self.matters(name, configuration)
         }
 
+    def shape(self, configuration: Configuration) -> dict[str, Value | None]:
+        """Give what a configuration says of the exported graph; equal shapes cost the same to serve."""
+        return {name: configuration.get(name) for name in sorted(self.shape_parameters)}
+
     def build(self, configuration: Configuration, *, n_items: int) -> nn.Module:
         """Build the network of a whole configuration, with weights that mean nothing yet.
 

@@ -106,8 +106,13 @@ class Costs:
         self._store.put(f"{self._prefix}/{shape}.json", to_json(cost))
 
     def _shape(self, family: Family, configuration: Configuration) -> str:
-        shape = {name: configuration[name] for name in sorted(family.shape_parameters)}
-        made_of = [family.name, shape, self._n_items, self._budgets.batch_size, self._budgets.threads]
+        made_of = [
+            family.name,
+            family.shape(configuration),
+            self._n_items,
+            self._budgets.batch_size,
+            self._budgets.threads,
+        ]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
     def _measure(self, family: Family, configuration: Configuration) -> Cost:

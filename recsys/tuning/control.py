@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from recsys.records import Configuration, Estimate, Plan, TrialResult, Worth
+from recsys.records import Configuration, Estimate, Plan, Transfer, TrialResult
 from recsys.tuning.evidence import COMPLETE, Vector
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.ranking import identity
@@ -13,7 +13,7 @@ from recsys.tuning.ranking import identity
 CONFIDENCE = 0.95
 
 
-def worth(plan: Plan, trials: Sequence[TrialResult]) -> Worth | None:
+def transferred(plan: Plan, trials: Sequence[TrialResult]) -> Transfer | None:
     """Compare the two ways in the last stage in which both have a complete trial with the same seed.
 
     Pairs are of a seed and a validation window, or of a seed where a result was taken over from an earlier trial, of
@@ -33,7 +33,7 @@ def worth(plan: Plan, trials: Sequence[TrialResult]) -> Worth | None:
         if pairs:
             differences = np.concatenate([_differences(*pair) for pair in pairs])
             trained = [pair for pair in pairs if not any(trial.reused for trial in pair)]
-            return Worth(
+            return Transfer(
                 stage=stage,
                 pairs=len(differences),
                 ndcg_gain=_estimate(differences),
@@ -43,11 +43,11 @@ def worth(plan: Plan, trials: Sequence[TrialResult]) -> Worth | None:
     return None
 
 
-def said(found: Worth) -> str:
+def said(found: Transfer) -> str:
     """Say in one sentence whether transfer still pays.
 
     >>> said(
-    ...     Worth(
+    ...     Transfer(
     ...         stage="confirm",
     ...         pairs=4,
     ...         ndcg_gain=Estimate(value=0.012, low=0.004, high=0.02),

@@ -173,8 +173,7 @@ def paid_before(evidence: Sequence[Evidence], *, but: str = "") -> list[Paid]:
 
 def shape(family: str, configuration: Configuration) -> str:
     """Name all that decides which graph a configuration is exported to, beside the catalogue."""
-    parameters = FAMILIES[family].shape_parameters if family in FAMILIES else ()
-    return json.dumps([family, {name: configuration.get(name) for name in sorted(parameters)}])
+    return json.dumps([family, FAMILIES[family].shape(configuration)])
 
 
 def _sizes(family: str) -> Mapping[str, float]:
@@ -182,8 +181,5 @@ def _sizes(family: str) -> Mapping[str, float]:
     own = FAMILIES.get(family)
     if own is None:
         return {}
-    found = {name: own.defaults[name] for name, knob in own.knobs.items() if knob.capacity or name in _LENGTHS}
+    found = {name: own.defaults[name] for name, knob in own.knobs.items() if knob.capacity}
     return {name: float(value) for name, value in found.items() if isinstance(value, int | float) and value > 0}
-
-
-_LENGTHS = ("history_length",)  # costs time without being capacity

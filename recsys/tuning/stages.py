@@ -8,20 +8,19 @@ from datetime import UTC, datetime
 
 from optuna.trial import TrialState
 from pydantic import JsonValue
-from scipy.stats import spearmanr
 
 from recsys import ledger
 from recsys.errors import NotFound, NoTime
-from recsys.records import Action, Plan, Study, TrialResult, Worth, dump, parse, to_json
+from recsys.records import Action, Plan, Study, Transfer, TrialResult, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
-from recsys.tuning import past
+from recsys.tuning import hindsight, past
 from recsys.tuning.accounts import spending, stage_gains
 from recsys.tuning.agreement import agreements
 from recsys.tuning.block import block
 from recsys.tuning.contract import Contract
-from recsys.tuning.control import said, worth
+from recsys.tuning.control import said, transferred
 from recsys.tuning.ending import ending
 from recsys.tuning.luck import luck
 from recsys.tuning.outcomes import CLOSED, Progress
@@ -32,11 +31,8 @@ from recsys.tuning.rungs import fitted
 from recsys.tuning.space import search_space
 from recsys.tuning.tiers import Tiers
 from recsys.tuning.trials import Reservation, Trials
-from recsys.tuning.warm import COLD, CORRELATION, EXPECTED
 
 log = logging.getLogger(__name__)
-
-LEAST_CHECKED = 5  # proposals from which a rank correlation is told
 
 
 def open_study(line: Line, store: Store, plan: Plan, studies: str, *, now: datetime | None = None) -> None:
@@ -170,10 +166,10 @@ def check_stage(stage: str) -> None:
 
 def _tiers(line: Line, store: Store, plan: Plan) -> Tiers | None:
     """Say what the trials of a cold search may not vary; one that starts from a past may vary everything."""
-    space = search_space(line, plan)
-    if line.search.warm and past.recall(line, store, plan, space).studies:
+    space, evidence = search_space(line, plan), past.everything(store)
+    if line.search.warm and past.recall(line, store, plan, space, evidence).studies:
         return None
-    return Tiers.of(space, plan, [found for found in past.everything(store) if found.plan_id != plan.plan_id])
+    return Tiers.of(space, plan, [found for found in evidence if found.plan_id != plan.plan_id])
 
 
 def _closed(store: Store, plan: Plan) -> Study | None:
@@ -191,7 +187,7 @@ def _searched(line: Line, store: Store, plan: Plan, studies: str) -> Study:
         trials.end_stage(stage, because=CLOSED)
     results = trials.results()
     plateau = trials.plateau
-    transfer = worth(plan, results)
+    transfer = transferred(plan, results)
     found = Study(
         plan=plan,
         trials=tuple(results),
@@ -205,7 +201,12 @@ def _searched(line: Line, store: Store, plan: Plan, studies: str) -> Study:
     )
     searches = [*evidence, past.found_by(line, store, found)]
     found = replace(found, agreements=agreements(line, [search.trials for search in searches]))
-    told = [ending(contract, plan, trials, results), _agreed(found), _past_said(trials), _weights_said(plan, transfer)]
+    told = [
+        ending(contract, plan, trials, results),
+        _agreed(found),
+        hindsight.said(trials.all()),
+        _weights_said(plan, transfer),
+    ]
     return replace(found, ended=" ".join(filter(None, told)))
 
 
@@ -226,30 +227,7 @@ def _not_searched(plan: Plan) -> Study:
     return Study(plan=plan, trials=(), seconds=0.0, ended=ended, incumbent_misses=())
 
 
-def _past_said(trials: Trials) -> str:
-    """Say how far earlier searches were believed in the end, and how far they had been right.
-
-    The one is inferred from a prior and the trials, so with few trials it is little more than the prior; the other is
-    seen on the trials alone.
-    """
-    asked = [trial for trial in trials.all() if EXPECTED in trial.system_attrs]
-    if not asked:
-        return ""
-    weight = asked[-1].system_attrs[CORRELATION]
-    said = f"Earlier searches were believed with a correlation of {weight:.2f} in the end"
-    if weight < COLD:
-        said += ", which is as good as not at all"
-    ended = [trial for trial in asked if trial.state is TrialState.COMPLETE and trial.value is not None]
-    if len(ended) < LEAST_CHECKED:
-        return f"{said}; {len(ended)} proposals came to their end, too few to say whether that was right."
-    rank = spearmanr([trial.system_attrs[EXPECTED] for trial in ended], [trial.value for trial in ended]).statistic
-    return (
-        f"{said}; what they expected of the {len(ended)} proposals that came to their end has a rank correlation of "
-        f"{rank:.2f} with what these reached."
-    )
-
-
-def _weights_said(plan: Plan, transfer: Worth | None) -> str:
+def _weights_said(plan: Plan, transfer: Transfer | None) -> str:
     """Say in one sentence what the incumbent's weights were worth, or why nothing began from them."""
     if transfer:
         return said(transfer)

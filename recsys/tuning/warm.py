@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -116,11 +117,6 @@ class WarmSampler(BaseSampler):
 
     def reseed_rng(self) -> None:
         """Do nothing: what is drawn follows from the number of the trial."""
-
-    @property
-    def is_cold(self) -> bool:
-        """Whether the past said nothing of the study at the last proposal."""
-        return self.correlation is None or self.correlation < COLD
 
     def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
         return Encoding(
@@ -300,9 +296,7 @@ def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
 
 def _most_worth(studies: Sequence[PastStudy]) -> list[PastStudy]:
     """Take the searches that are doubted least, the newer of equals, until they hold `MOST` trials; in their order."""
-    room, taken = MOST, set[int]()
-    for number in sorted(range(len(studies)), key=lambda at: (studies[at].doubt, -at)):
-        if 0 < len(studies[number].trials) <= room or (studies[number].trials and not taken):
-            taken.add(number)
-            room -= len(studies[number].trials)
-    return [studies[number] for number in sorted(taken)]
+    by_worth = sorted((n for n, study in enumerate(studies) if study.trials), key=lambda n: (studies[n].doubt, -n))
+    sizes = accumulate(len(studies[number].trials) for number in by_worth)
+    taken = [number for number, size in zip(by_worth, sizes, strict=True) if size <= MOST]
+    return [studies[number] for number in sorted(taken or by_worth[:1])]

@@ -4,7 +4,7 @@ import pytest
 
 from recsys.models import FAMILIES
 from recsys.records import Estimate
-from recsys.tuning.control import said, worth
+from recsys.tuning.control import said, transferred
 
 COLD = {**FAMILIES["two_tower"].defaults, "epochs": 20}
 WARM = {**COLD, "epochs": 3, "start": "incumbent"}
@@ -25,7 +25,7 @@ def trial(a_trial):
 
 
 def test_pairs_are_of_seed_and_window_in_the_last_stage_that_has_both(plan, trial):
-    found = worth(
+    found = transferred(
         plan,
         [
             trial(0, WARM, 0.9, 0.9, stage="screen"),
@@ -52,18 +52,18 @@ def test_an_earlier_stage_counts_where_the_last_has_no_pair(plan, trial):
         trial(2, WARM, 0.4, 0.4),
         trial(3, COLD, 0.4, 0.4, state="pruned"),
     ]
-    assert worth(plan, trials).stage == "screen"
+    assert transferred(plan, trials).stage == "screen"
 
 
 def test_of_a_single_pair_nothing_is_sure(plan, trial):
-    found = worth(plan, [trial(0, WARM, 0.3), trial(1, COLD, 0.2)])
+    found = transferred(plan, [trial(0, WARM, 0.3), trial(1, COLD, 0.2)])
     assert (found.ndcg_gain.low, found.ndcg_gain.high) == (-1.0, 1.0)
     assert found.ndcg_gain.value == pytest.approx(0.1)
 
 
 def test_a_result_that_was_taken_over_counts_by_its_mean_and_not_by_its_seconds(plan, trial):
     taken = replace(trial(1, COLD, 0.2), windows=(), reused="trial 3 of r1", seconds=0.01)
-    found = worth(plan, [trial(0, WARM, 0.2, 0.4), taken])
+    found = transferred(plan, [trial(0, WARM, 0.2, 0.4), taken])
     assert found.pairs == 1
     assert found.ndcg_gain.value == pytest.approx(0.1)
     assert (found.seconds, found.cold_seconds) == (None, None)
@@ -72,9 +72,9 @@ def test_a_result_that_was_taken_over_counts_by_its_mean_and_not_by_its_seconds(
 
 def test_without_a_control_or_a_pair_there_is_nothing_to_say(plan, a_plan, trial):
     both = [trial(0, WARM, 0.3), trial(1, COLD, 0.2)]
-    assert worth(a_plan(family="two_tower", configuration=WARM), both) is None
-    assert worth(plan, both[:1]) is None
-    assert worth(plan, [both[0], replace(both[1], seed=1)]) is None
+    assert transferred(a_plan(family="two_tower", configuration=WARM), both) is None
+    assert transferred(plan, both[:1]) is None
+    assert transferred(plan, [both[0], replace(both[1], seed=1)]) is None
 
 
 @pytest.mark.parametrize(
@@ -86,5 +86,5 @@ def test_without_a_control_or_a_pair_there_is_nothing_to_say(plan, a_plan, trial
     ],
 )
 def test_the_interval_decides_what_is_said(plan, trial, low, high, verdict):
-    found = worth(plan, [trial(0, WARM, 0.3), trial(1, COLD, 0.2)])
+    found = transferred(plan, [trial(0, WARM, 0.3), trial(1, COLD, 0.2)])
     assert verdict in said(replace(found, ndcg_gain=Estimate(value=(low + high) / 2, low=low, high=high)))

@@ -5,7 +5,7 @@ import pytest
 
 from recsys import tuning
 from recsys.models import FAMILIES
-from recsys.records import Evidence, TrialEvidence, to_json
+from recsys.records import Evidence, Study, TrialEvidence, to_json
 from recsys.settings import Past
 from recsys.tuning import past
 from recsys.tuning.past import distance, doubt, edit, everything, recall, translate
@@ -118,6 +118,18 @@ def test_a_trial_whose_worker_or_time_was_lost_says_nothing_of_its_configuration
         (0.6, 0.01, "complete"),
     ]
     assert "2 trials dropped, because their worker or their time was lost" in found.carried[0]
+
+
+def test_what_was_lost_or_may_not_be_released_is_told_from_what_was_tried(shop, a_plan, a_trial):
+    trials = [
+        a_trial(0, MARKOV, 0.1),
+        replace(a_trial(1, MARKOV, 0.05, state="pruned"), unfinished=True),
+        replace(a_trial(2, MARKOV, 0.2), infeasible=("too slow",)),
+    ]
+    plan = a_plan(dataset_id=shop.dataset.dataset_id)
+    study = Study(plan=plan, trials=tuple(trials), seconds=1.0, ended="", incumbent_misses=())
+    found = past.found_by(shop.line, shop.store, study)
+    assert [trial.state for trial in found.trials] == ["complete", "unfinished", "infeasible"]
 
 
 def test_scores_without_the_incumbents_beside_them_do_not_stand_among_differences(a_plan, recalled):

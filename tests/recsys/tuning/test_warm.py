@@ -4,6 +4,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from recsys.tuning import warm
 from recsys.tuning.encoding import Encoding
@@ -67,7 +68,6 @@ def test_a_past_that_predicts_keeps_its_weight():
     known = sampler(past())
     run(known, 10)
     assert known.correlation > 0.5
-    assert not known.is_cold
 
 
 @pytest.mark.parametrize(("correlation", "tried_first"), [(0.9, 0), (0.3, 1)])
@@ -90,6 +90,26 @@ def test_of_a_long_past_the_searches_that_are_doubted_least_are_learned_from(mon
     found = gather(encoding, studies)
     assert sorted(set(found.doubts)) == [1.0, 2.0]
     assert len(gather(encoding, studies[:1]).values) == 12
+
+
+def test_a_trial_that_ran_out_of_time_says_as_little_as_one_whose_worker_was_lost():
+    def fifth(**ending):
+        asked = WarmSampler(space=SPACE, conditions=CONDITIONS, start=2)
+        study = optuna.create_study(direction="maximize", sampler=asked)
+        study.optimize(lambda trial: quality(suggest(trial)), n_trials=3)
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={"kind": "flat", "lr": 0.03, "idle": 0.5},
+                distributions={name: SPACE[name] for name in ("kind", "lr", "idle")},
+                **ending,
+            )
+        )
+        return suggest(study.ask())
+
+    pruned = {"state": TrialState.PRUNED, "intermediate_values": {1: 9.0}}
+    lost = fifth(state=TrialState.FAIL, user_attrs={"lost": True})
+    assert fifth(**pruned, user_attrs={"out_of_time": True}) == lost
+    assert fifth(**pruned) != lost
 
 
 def test_without_a_past_it_is_a_search_of_its_own():
