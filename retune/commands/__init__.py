@@ -1,0 +1,1 @@
+"""The commands of `retune` by subject; `retune.cli` lists them."""
