@@ -42,7 +42,7 @@ DRAWS = 10_000  # of the bootstrap
 
 SHAPE = {"dim": [32], "history_length": [50], "softmax": ["full"], "epochs": [1, 24]}
 SEARCH: dict[str, Any] = {
-    "families": ["two_tower", "sasrec"],
+    "families": ["two_tower", "sasrec", "hybrid"],
     "budget_s": 100_000,  # which no search here comes near: what it reaches ends nothing
     "workers": 1,
     "screen": {"trials": 8, "share": 0.5, "epochs": 0.5},
@@ -51,6 +51,7 @@ SEARCH: dict[str, Any] = {
     "space": {
         "two_tower": {**SHAPE, "hidden": [64]},
         "sasrec": {**SHAPE, "layers": [1], "heads": [2]},
+        "hybrid": {**SHAPE, "layers": [1], "heads": [2]},
     },
 }
 LINE: dict[str, Any] = {
@@ -93,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="live")
     parser.add_argument("--chains", type=int, default=2, help="lines, each with other people and other seeds")
     parser.add_argument("--moments", type=int, default=5, help="searches of each line, the first two of them cold")
-    parser.add_argument("--people", type=float, default=0.2, help="share of MovieLens-1M's people in each line")
+    parser.add_argument("--people", type=float, default=0.15, help="share of MovieLens-1M's people in each line")
     asked = parser.parse_args()
     if asked.moments <= COLD:
         parser.error(f"--moments must be over {COLD}, because so many only make a past, but is {asked.moments}")

@@ -48,7 +48,7 @@ STEPS = (
         by_hand={
             "action": "refit",
             "family": "hybrid",
-            "configuration": {"dim": 128, "layers": 3, "history_length": 100, "epochs": 2},
+            "configuration": {"dim": 128, "layers": 3, "history_length": 100, "epochs": 1},
             "reason": "Would a network many times as large be worth its latency?",
         },
     ),
