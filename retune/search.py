@@ -43,7 +43,11 @@ def run(site: stages.Site, plan: Plan, *, on_trial: OnTrial) -> Study:
     stages.open_search(site, plan)
     for stage in stages.SEARCH_STAGES:
         n_workers = len(stages.jobs(site, plan, stage))
-        _work_by(n_workers, site, partial(stages.work, plan=plan, stage=stage), on_trial)
+        try:
+            _work_by(n_workers, site, partial(stages.work, plan=plan, stage=stage), on_trial)
+        except KeyboardInterrupt:
+            stages.leave_search(site, plan)
+            raise
     return stages.close_search(site, plan)
 
 

@@ -256,7 +256,7 @@ def open_plan(site: Site, plan_id: str) -> Plan:
     """Give a plan whose search has not come to its end, so that it can be taken up again.
 
     Raises:
-        ValueError: There is no such plan, or nothing of it is left to do.
+        ValueError: There is no such plan, nothing of it is left to do, or something still works on it.
     """
     from recsys import studies, tuning
 
@@ -271,10 +271,18 @@ def open_plan(site: Site, plan_id: str) -> Plan:
     try:
         chosen = tuning.candidate(site.store, plan_id)
     except NoCandidate:
+        tuning.check_left(plan, site.studies)
         return plan
     raise ValueError(
         f"the plan's search must be open, but that of {plan_id} was closed and has the candidate {chosen.candidate_id}."
     )
+
+
+def leave_search(site: Site, plan: Plan) -> None:
+    """Put what runs back on its list, because somebody has ended the search and with it all of its workers."""
+    from recsys import tuning
+
+    tuning.leave(plan, site.studies)
 
 
 def newest_search(site: Site) -> Plan:

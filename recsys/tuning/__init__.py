@@ -9,7 +9,7 @@ from recsys.tuning.promotion import STAGES
 from recsys.tuning.review import kept as kept_review
 from recsys.tuning.review import newest_search, review
 from recsys.tuning.space import search_space
-from recsys.tuning.stages import close, jobs, open_study, progress, study
+from recsys.tuning.stages import check_left, close, jobs, leave, open_study, progress, study
 from recsys.tuning.storage import check_studies
 from recsys.tuning.trials import Attempt
 from recsys.tuning.worker import work
@@ -21,6 +21,7 @@ __all__ = [
     "ablation",
     "ablation_jobs",
     "candidate",
+    "check_left",
     "check_past",
     "check_studies",
     "choose",
@@ -29,6 +30,7 @@ __all__ = [
     "decide",
     "jobs",
     "kept_review",
+    "leave",
     "newest_search",
     "open_study",
     "plan",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,7 +44,7 @@ from recsys.tuning.comparison import compared, without
 from recsys.tuning.components import components
 from recsys.tuning.constraints import Costs
 from recsys.tuning.forecast import Forecast, Paid, paid_before
-from recsys.tuning.objective import Bench
+from recsys.tuning.objective import Bench, training_of
 from recsys.tuning.outcomes import measured, paid
 from recsys.tuning.past import everything
 from recsys.tuning.ranking import identity
@@ -97,8 +98,8 @@ def plan_ablation(
         raise ValueError(f"Either a release or the candidate can be taken apart, but both are asked for: {release_id}.")
     seeds = max(2, line.search.confirm.seeds) if seeds is None else seeds
     budget_s = line.search.budget_s if budget_s is None else budget_s
-    if seeds < 1 or budget_s <= 0:
-        raise ValueError(f"seeds and budget_s must be positive but are {seeds} and {budget_s}.")
+    if seeds < 1 or not 0 < budget_s < math.inf:
+        raise ValueError(f"seeds and budget_s must be positive and finite but are {seeds} and {budget_s}.")
     of, family, found, begun = _of(store, release_id, of_candidate=of_candidate)
     if family not in FAMILIES:
         raise ValueError(f"{of} must be of a family that can be trained, one of {sorted(FAMILIES)}, but is {family!r}.")
@@ -206,7 +207,7 @@ def work_ablation(
             owner,
             sampler=lambda: RandomSampler(seed=plan.seed),  # is never asked: every trial is listed whole
             pruner=NopPruner(),
-            fits=partial(_fits, bench.stage, _forecast(before, trials.all()), bench.left_s()),
+            fits=partial(_fits, bench, _forecast(before, trials.all()), bench.left_s()),
         ):
             budgets = _UNLIMITED if trial.user_attrs["incumbent"] else line.budgets
             found = carry_out(trial, replace(bench, budgets=budgets), trials, owner, keeps_cases=True)
@@ -331,9 +332,15 @@ def _forecast(before: Sequence[Paid], trials: Sequence[FrozenTrial]) -> Forecast
     return Forecast.of([*before, *paid(trials)], measured(trials))
 
 
-def _fits(stage: Stage, forecast: Forecast, left: float, waiting: FrozenTrial) -> bool:
+def _fits(bench: Bench, forecast: Forecast, left: float, waiting: FrozenTrial) -> bool:
+    """Whether a waiting trial may begin: the whole while there is time at all, what has been trained before always."""
     facts = waiting.user_attrs
-    return fits(forecast.trial(facts["family"], facts["configuration"], stage), left)
+    if facts["incumbent"]:
+        return fits(None, left)
+    family, configuration = facts["family"], facts["configuration"]
+    if bench.results.find(training_of(facts, bench, FAMILIES[family], configuration)):
+        return True
+    return fits(forecast.trial(family, configuration, bench.stage), left)
 
 
 def _tell_ledger(store: Store, made: Ablation) -> None:

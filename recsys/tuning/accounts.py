@@ -12,6 +12,7 @@ from recsys.tuning.ranking import rank
 CAUSES = (
     "useful",  # trials that came to their end
     "pruned",  # given up half-way
+    "out of time",  # stopped half-way, because the time of its stage was over
     "failed",
     "infeasible",  # measured, and not trained
     "unsound",  # trained, and not counted
@@ -111,4 +112,6 @@ def _cause(trial: TrialResult) -> str:
         return "duplicate"
     if trial.infeasible:
         return "unsound" if trial.unsound else "infeasible"
+    if trial.unfinished:
+        return "out of time"
     return {"complete": "useful", "pruned": "pruned"}.get(trial.state, "failed")

@@ -27,7 +27,8 @@ from recsys.transfer import TRAINED, Start, early_key
 from recsys.tuning.checkpoint import CarriedCheckpoint, checkpoint_key
 from recsys.tuning.constraints import smallest_bytes
 from recsys.tuning.evidence import COMPLETE
-from recsys.tuning.promotion import contenders, is_incumbent, is_own
+from recsys.tuning.luck import luck
+from recsys.tuning.promotion import STAGES, contenders, is_incumbent, is_own
 from recsys.tuning.ranking import Standing, identity
 from recsys.tuning.stages import close
 
@@ -50,7 +51,8 @@ def choose(line: Line, store: Store, plan: Plan, studies: str) -> Candidate:
 
     Best is the highest mean over the seeds in the last stage in which a challenger has a complete trial; among equals
     the smaller network. The seeds are those that all of that stage have. Trials that miss the line's budgets are never
-    complete. The incumbent's configuration competes, and may win: then this is a refit.
+    complete. The incumbent's configuration competes, and may win: then this is a refit. So it does where no challenger
+    was confirmed and the best of them leads by no more than the best of so many does by luck.
 
     Args:
         line: Whose search.
@@ -163,14 +165,33 @@ def _best(store: Store, plan: Plan, trials: tuple[TrialResult, ...], frozen: Fro
     standings = contenders(plan, trials)
     if not standings:
         raise NoCandidate(f"No trial of {plan.plan_id} is complete: {_what_became_of(trials)}.")
-    best = min(standings, key=lambda standing: (-standing.ndcg_at_10, _size(standing, frozen), standing.first))
+    leader = min(standings, key=lambda standing: (-standing.ndcg_at_10, _size(standing, frozen), standing.first))
+    best = _unless_luck(plan, leader, standings, trials)
+    because = _why(plan, best, standings)
+    if best is not leader:
+        because = f"{_reached(leader)}, which is no more than luck gives the best of {len(standings)}; {because}"
     return Choice(
         family=best.family,
         configuration=best.configuration,
         ndcg_at_10=best.ndcg_at_10,
-        because=_why(plan, best, standings),
+        because=because,
         early_key=_early(store, plan, trials, best) or _incumbents_early(store, plan),
     )
+
+
+def _unless_luck(
+    plan: Plan, leader: Standing, standings: Sequence[Standing], trials: Sequence[TrialResult]
+) -> Standing:
+    """Give the incumbent's instead of a leader that was never confirmed and leads by no more than luck would have it.
+
+    Below the last stage a configuration has had one seed, and a part of the users or epochs that costs some families
+    less than others.
+    """
+    own = next((standing for standing in standings if is_own(plan, standing)), None)
+    if leader.stage == STAGES[-1] or own is None or own.ndcg_at_10 <= 0:
+        return leader
+    lucky = luck(standings, trials, own.ndcg_at_10).expected * own.ndcg_at_10
+    return own if leader.ndcg_at_10 - own.ndcg_at_10 <= lucky else leader
 
 
 def _size(standing: Standing, frozen: Frozen) -> int:
@@ -179,13 +200,17 @@ def _size(standing: Standing, frozen: Frozen) -> int:
 
 
 def _why(plan: Plan, best: Standing, standings: list[Standing]) -> str:
-    reached = f"{best.family} reached NDCG@10 {best.ndcg_at_10:.4f} in {best.stage} (seeds: {best.seeds})"
+    reached = _reached(best)
     if is_own(plan, best):
         how = (" from its own weights" if is_incumbent(plan, best) else " trained cold") if plan.control else ""
         return f"{reached}; that is the incumbent's own configuration{how}, so this is a refit."
     own = next((standing for standing in standings if is_incumbent(plan, standing)), None)
     beside = f"the incumbent's configuration reached {own.ndcg_at_10:.4f}" if own else "the incumbent's has no value"
     return f"{reached}; {beside}."
+
+
+def _reached(standing: Standing) -> str:
+    return f"{standing.family} reached NDCG@10 {standing.ndcg_at_10:.4f} in {standing.stage} (seeds: {standing.seeds})"
 
 
 def _what_became_of(trials: tuple[TrialResult, ...]) -> str:

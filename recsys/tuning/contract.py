@@ -9,11 +9,13 @@ from optuna.trial import FrozenTrial
 from recsys.records import Evidence, Plan
 from recsys.settings import Line, Stage
 from recsys.tuning.budget import fits, left_s
-from recsys.tuning.forecast import Forecast, paid_before, seconds_of_any
+from recsys.tuning.forecast import SURE, Forecast, paid_before, seconds_of_any
 from recsys.tuning.outcomes import measured, paid
 from recsys.tuning.promotion import STAGES, contenders, ended, is_own, promoted
 from recsys.tuning.ranking import identity
 from recsys.tuning.trials import Trials
+
+MIDDLE = 0.5  # probability from which a trial will rather end than not
 
 
 class Contract:
@@ -73,20 +75,27 @@ class Contract:
     def may_begin(self, stage: str, waiting: FrozenTrial, left_s: float) -> bool:
         """Whether a waiting trial of `stage` would end in the seconds that are left.
 
-        The incumbent's configuration and its control may begin while there is time at all: without them nobody knows
-        what the others gained.
+        Without the incumbent's configuration and its control nobody knows what the others gained. So they may begin in
+        the first stage while there is time at all, and later if they will rather end than not.
         """
-        foreseen_s = None if waiting.user_attrs.get("incumbent") else self.foreseen(stage, waiting)[0]
-        return fits(foreseen_s, left_s)
+        if not waiting.user_attrs.get("incumbent"):
+            return fits(self.foreseen(stage, waiting)[0], left_s)
+        return fits(None if stage == STAGES[0] else self.foreseen(stage, waiting, level=MIDDLE)[0], left_s)
 
-    def foreseen(self, stage: str, waiting: FrozenTrial) -> tuple[float | None, str]:
-        """Give the seconds that a waiting trial of `stage` will hardly exceed, if they can be known, and its family.
+    def foreseen(self, stage: str, waiting: FrozenTrial, *, level: float = SURE) -> tuple[float | None, str]:
+        """Give the seconds that a waiting trial of `stage` will not exceed, if they can be known, and its family.
 
         One that the sampler is to fill is taken for one of its stage, and is of a new shape if most of these were.
+
+        Args:
+            stage: Whose list it is on.
+            waiting: The trial.
+            level: Probability that it takes no longer.
         """
         facts = waiting.user_attrs
         if "configuration" in facts:
-            return self.forecast.trial(facts["family"], facts["configuration"], self.rung(stage)), facts["family"]
+            family, configuration = facts["family"], facts["configuration"]
+            return self.forecast.trial(family, configuration, self.rung(stage), level), family
         ended = [found for found in self._trials.results() if found.stage == stage and found.units]
         trained_s = seconds_of_any([found.seconds - found.constraints_s for found in ended])
         measured_s = median(found.constraints_s for found in ended) if ended else 0.0

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -79,8 +80,8 @@ def decide(
         raise ValueError("reason must say why a decision is taken by hand, but is missing.")
     if (family or configuration) and action is not Action.REFIT:
         raise ValueError(f"family and configuration belong to a refit, but action is {action}.")
-    if budget_s is not None and budget_s <= 0:
-        raise ValueError(f"budget_s must be positive but is {budget_s}.")
+    if budget_s is not None and not 0 < budget_s < math.inf:
+        raise ValueError(f"budget_s must be positive and finite but is {budget_s}.")
     incumbent = find_bundle(store, verdict.release_id)
     own_family, own_configuration = _completed(incumbent, family, configuration or {})
     name = partial(_identify, line, verdict, own_family, own_configuration, budget_s, nonce)

@@ -121,12 +121,25 @@ def run(trial: optuna.Trial, bench: Bench) -> Ending:
     return ending
 
 
+def training_of(facts: Mapping[str, Any], bench: Bench, family: Family, whole: Configuration) -> str:
+    """Name the training of a trial, of which these are the facts, by all that decides its result."""
+    return training_id(
+        family,
+        {**whole, "epochs": epochs(whole, bench.stage)},
+        seed=int(facts["seed"]),
+        share=bench.stage.share,
+        dataset_id=bench.plan.dataset_id,
+        device=bench.device,
+        weights=bench.start.sha256 if bench.start else "",
+    )
+
+
 def _run(trial: optuna.Trial, bench: Bench, ending: Ending) -> None:
     family, whole = _configuration(trial, bench.space)
     family.check(whole)
     configuration = {**whole, "epochs": epochs(whole, bench.stage)}
     with ending.timing("lookup"):
-        training = _name(trial, bench, family, configuration)
+        training = training_of(trial.user_attrs, bench, family, whole)
         known = bench.results.find(training)
     cost = _cost(bench, family, whole, known, ending)
     for name, excess in cost.excesses(bench.budgets).items():
@@ -153,19 +166,6 @@ def _cost(bench: Bench, family: Family, configuration: Configuration, known: Kno
         with ending.timing(CONSTRAINTS):
             found = bench.costs.of(family, configuration)
     return found
-
-
-def _name(trial: optuna.Trial, bench: Bench, family: Family, configuration: Configuration) -> str:
-    """Name the training of a trial by all that decides its result."""
-    return training_id(
-        family,
-        configuration,
-        seed=int(trial.user_attrs["seed"]),
-        share=bench.stage.share,
-        dataset_id=bench.plan.dataset_id,
-        device=bench.device,
-        weights=bench.start.sha256 if bench.start else "",
-    )
 
 
 def _configuration(trial: optuna.Trial, space: Space) -> tuple[Family, Configuration]:

@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from recsys.models import FAMILIES
 from recsys.records import Action, Configuration, Plan, TrialResult
 from recsys.settings import Line, Stage
 from recsys.tuning.ranking import Standing, identity, rank
@@ -137,8 +136,8 @@ def _screened(line: Line, plan: Plan, searched: Space, tiers: Tiers | None, bloc
 
     The control is listed beside the line's number of trials: it asks something else than they do.
     """
-    own = _own(plan)
-    fresh = [family for family in line.search.families if identity(family, FAMILIES[family].defaults) not in own]
+    own = [searched.parameters(plan.family, configuration) for configuration in _arms(plan)]
+    fresh = [family for family in line.search.families if searched.start(family) not in own]
     first = [*_sentinels(plan, searched), *block]
     listed = sum(not entry.incumbent and not entry.block for entry in first)
     return first + [

@@ -77,14 +77,19 @@ class Space:
         return {FAMILY: family, **{f"{family}.{name}": configuration[name] for name in searched}}
 
     def start(self, family: str) -> dict[str, Value]:
-        """Write the family's defaults as parameters, less those that the line has narrowed away."""
+        """Write the family's defaults as parameters.
+
+        What the line has narrowed to one other value has that one; what it has narrowed to several is left out.
+        """
         own = FAMILIES[family]
-        within = {
-            name: own.defaults[name]
-            for name, d in self.families[family].items()
-            if own.matters(name, own.defaults) and allows(d, own.defaults[name])
-        }
-        return {FAMILY: family, **{f"{family}.{name}": value for name, value in within.items()}}
+        configuration: dict[str, Value] = dict(own.defaults)
+        found: dict[str, Value] = {FAMILY: family}
+        for name, distribution in self.families[family].items():
+            settled = distribution.single() and not allows(distribution, own.defaults[name])
+            configuration[name] = _only(distribution) if settled else own.defaults[name]
+            if own.matters(name, configuration) and allows(distribution, configuration[name]):
+                found[f"{family}.{name}"] = configuration[name]
+        return found
 
 
 def search_space(line: Line, plan: Plan | None = None) -> Space:

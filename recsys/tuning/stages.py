@@ -34,6 +34,8 @@ from recsys.tuning.trials import Reservation, Trials
 
 log = logging.getLogger(__name__)
 
+SILENCE_S = 60.0  # after which a worker is taken for dead: it gives a sign after each epoch, though not every second
+
 
 def open_study(line: Line, store: Store, plan: Plan, studies: str, *, now: datetime | None = None) -> None:
     """Create the study of a plan to search, set its seconds aside, and start its clock.
@@ -103,6 +105,42 @@ def jobs(line: Line, store: Store, plan: Plan, stage: str, studies: str) -> list
     n_workers = min(line.search.workers, len(trials.of(stage, TrialState.WAITING)))
     log.info("stage %s of %s: %d workers", stage, plan.plan_id, n_workers)
     return [{"worker": number} for number in range(n_workers)]
+
+
+def leave(plan: Plan, studies: str) -> None:
+    """Put what runs back on its list, because somebody has ended the search and with it all of its workers.
+
+    Args:
+        plan: What `decide` gave.
+        studies: Where the study lies.
+
+    Raises:
+        ValueError: The study has not been opened.
+    """
+    trials = Trials.load(plan, studies)
+    for stage in STAGES:
+        trials.take_back(stage, because="the search was ended by hand")
+
+
+def check_left(plan: Plan, studies: str) -> None:
+    """Make sure that nothing works on a search, as far as can be seen from here: it may be on other machines.
+
+    Args:
+        plan: What `decide` gave.
+        studies: Where the study lies.
+
+    Raises:
+        ValueError: A trial has given a sign of life within the last `SILENCE_S` seconds.
+    """
+    try:
+        ago = Trials.load(plan, studies).seen_s_ago()
+    except ValueError:  # it was never opened
+        return
+    if ago is not None and ago < SILENCE_S:
+        raise ValueError(
+            f"nothing may work any more on the search that is taken up, but a trial of {plan.plan_id} gave a sign of "
+            f"life {ago:.0f} s ago. Where its worker was killed, wait until that is {SILENCE_S:.0f} s ago."
+        )
 
 
 def close(line: Line, store: Store, plan: Plan, studies: str) -> Study:

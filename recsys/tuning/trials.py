@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recsys.records import AblationPlan, Configuration, Plan, TrialResult
 from recsys.tuning.budget import busy_s
-from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, Progress, interval, progress, result
+from recsys.tuning.outcomes import LOST, NOT_BEGUN, RESUMES, SEEN_AT, Progress, interval, progress, result
 from recsys.tuning.plateau import Plateau
 from recsys.tuning.storage import open_storage
 
@@ -207,6 +207,12 @@ class Trials:
     def take_back(self, stage: str, *, because: str) -> None:
         """End all that runs in `stage`, whose workers are dead, and put it on the list again."""
         self._take_back(self.of(stage, TrialState.RUNNING), f"its worker was lost before {because}")
+
+    def seen_s_ago(self) -> float | None:
+        """Say how many seconds ago a running trial gave its last sign of life; None: none runs."""
+        running = [trial for trial in self.all() if trial.state is TrialState.RUNNING]
+        signs = [trial.user_attrs.get(SEEN_AT, interval(trial)[0]) for trial in running]
+        return time.time() - max(signs) if signs else None
 
     def end_stage(self, stage: str, *, because: str) -> None:
         """End all that still runs or waits in `stage`: its time is over."""

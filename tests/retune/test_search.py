@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recsys import synthetic
+from recsys import studies, synthetic
 from recsys.records import Action
 from recsys.store import open_store
+from recsys.tuning.trials import Trials
 from retune import stages
 
 COMMAND = [sys.executable, "-c", "from retune.cli import main; main()"]
@@ -52,6 +53,10 @@ def test_a_search_that_is_ended_from_outside_leaves_no_process(searching: subpro
     _, alive = psutil.wait_procs(begun, timeout=30)
     assert alive == []
     assert searching.wait(timeout=30) == (-number if number == signal.SIGKILL else 130)
+    if number == signal.SIGTERM:
+        site = stages.site("shop")
+        [plan] = studies.unclosed(site.store)
+        assert Trials.load(plan, site.studies).seen_s_ago() is None  # what ran is on its list again
 
 
 def test_an_open_search_is_named_taken_up_again_and_then_closed(frozen: Path, retune) -> None:

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -147,13 +148,25 @@ def test_a_worker_that_died_is_taken_over(shop, planned):
     assert not trials.of(STAGE, TrialState.RUNNING, TrialState.WAITING)
 
 
-def test_no_trial_begins_without_time_and_the_record_says_so(shop, planned):
+def test_where_nothing_would_end_in_time_the_whole_alone_is_begun_and_the_record_says_so(shop, planned):
     plan = planned(budget_s=1e-9)
     tuning.ablation_jobs(shop.line, shop.store, plan, shop.studies)
     tuning.work_ablation(shop.line, shop.store, plan, shop.studies, owner=OWNER)
     found = tuning.close_ablation(shop.line, shop.store, plan, shop.studies)
+    assert found.ndcg_at_10 is not None
     assert found.trials[1:] == ()
     assert {part.because for part in found.parts} == {"it was not begun in the 1e-09 s that there were"}
+
+
+def test_what_has_been_trained_before_needs_no_time(shop, planned, ablate):
+    found = ablate(planned())
+    again = ablate(planned(budget_s=1e-9))
+    assert [trial.reused for trial in again.trials if trial.state == "complete"] == [
+        trial.reused or f"trial {trial.number} of {found.plan.plan_id}"
+        for trial in found.trials
+        if trial.state == "complete"
+    ]
+    assert len(again.trials) > 1
 
 
 def test_the_whole_is_measured_whatever_serving_it_costs_and_variants_are_not(shop, planned, ablate):
@@ -187,8 +200,9 @@ def test_a_candidate_is_taken_apart_before_it_is_released(shop, retune):
     ("how", "message"),
     [
         ({"of_candidate": True}, "Either a release or the candidate"),
-        ({"seeds": 0}, "seeds and budget_s must be positive but are 0"),
-        ({"budget_s": 0}, "seeds and budget_s must be positive but are 2 and 0"),
+        ({"seeds": 0}, "seeds and budget_s must be positive and finite but are 0"),
+        ({"budget_s": 0}, "seeds and budget_s must be positive and finite but are 2 and 0"),
+        ({"budget_s": math.inf}, "seeds and budget_s must be positive and finite but are 2 and inf"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused(planned, how, message):

@@ -165,6 +165,25 @@ def test_a_search_whose_confirmation_the_budget_ended_still_has_a_candidate(shop
     assert "in refine" in why(shop)
 
 
+@pytest.mark.parametrize(("reached", "family"), [(0.1008, "popularity"), (0.1012, "markov")])
+def test_without_a_confirmation_a_lead_must_be_over_what_luck_gives_the_best(shop, plan, choose, reached, family):
+    # Of two alike the better is 0.5642 deviations above their mean, and one trial's is 0.01 of NDCG@10: 0.00056.
+    # With a third rival it is 0.8463 deviations.
+    made = choose(
+        plan,
+        confirmed(0, "popularity", OWN, 0.1, stage="screen"),
+        confirmed(1, "markov", MARKOV, reached, stage="screen"),
+        confirmed(2, "two_tower", TOWER, 0.099, stage="screen"),
+    )
+    assert made.family == family
+    assert ("no more than luck gives the best of 3; popularity reached" in why(shop)) == (family == "popularity")
+
+
+def test_a_confirmed_lead_is_taken_however_small_it_is(shop, plan, choose):
+    made = choose(plan, confirmed(0, "popularity", OWN, 0.1), confirmed(1, "markov", MARKOV, 0.10001))
+    assert made.family == "markov"
+
+
 def test_finalists_are_compared_on_the_seeds_that_all_of_them_have_had(shop, plan, choose):
     other = {**TOWER, "lr": 0.01}
     made = choose(

@@ -80,10 +80,18 @@ def test_a_trial_begins_only_where_it_will_end(contract):
     assert fits(waiting(family="markov", configuration=FAMILIES["markov"].defaults))  # of which nothing is known
 
 
-def test_the_incumbents_own_trial_begins_whatever_is_forecast_of_it_while_there_is_time(contract):
-    own = {"family": "two_tower", "configuration": {**TOWER, "epochs": 24}, "incumbent": True}
-    assert contract().fitting("confirm")(waiting(**own))
-    assert not contract(trials=26).fitting("confirm")(waiting(**own))  # 104 of 100 s are spent
+def test_the_incumbents_own_trial_begins_in_screening_whatever_is_forecast_of_it_while_there_is_time(contract):
+    own = {"family": "two_tower", "configuration": {**TOWER, "epochs": 999}, "incumbent": True}
+    assert contract().fitting("screen")(waiting(**own))
+    assert not contract(trials=26).fitting("screen")(waiting(**own))  # 104 of 100 s are spent
+
+
+def test_the_incumbents_own_trial_begins_later_where_it_will_rather_end_than_not(contract):
+    fits = contract().fitting("confirm")
+    towers = {epochs: {"family": "two_tower", "configuration": {**TOWER, "epochs": epochs}} for epochs in (22, 30)}
+    assert not fits(waiting(**towers[22]))  # 77 s of 80, and more to be sure
+    assert fits(waiting(**towers[22], incumbent=True))
+    assert not fits(waiting(**towers[30], incumbent=True))  # 105 s
 
 
 def test_the_first_trials_of_a_search_are_forecast_from_earlier_ones(contract, a_plan):

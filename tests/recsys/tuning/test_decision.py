@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -141,7 +142,9 @@ def test_a_refit_by_hand_takes_what_is_given_and_fills_up_the_rest(shop):
         ({"action": Action.RETUNE}, "reason must say why"),
         ({"action": Action.RETUNE, "reason": " "}, "reason must say why"),
         ({"budget_s": 5.0}, "reason must say why"),
-        ({"budget_s": -5.0, "reason": "r"}, "budget_s must be positive but is -5"),
+        ({"budget_s": -5.0, "reason": "r"}, "budget_s must be positive and finite but is -5"),
+        ({"budget_s": math.inf, "reason": "r"}, "budget_s must be positive and finite but is inf"),
+        ({"budget_s": math.nan, "reason": "r"}, "budget_s must be positive and finite but is nan"),
         ({"family": "sasrec", "reason": "r"}, "family and configuration belong to a refit, but action is None"),
         ({"configuration": {"dim": 8}, "action": Action.RETUNE, "reason": "r"}, "belong to a refit"),
         ({"family": "oracle", "action": Action.REFIT, "reason": "r"}, "family must be one of .* but is 'oracle'"),

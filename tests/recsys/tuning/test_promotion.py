@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pytest
+
 from recsys.models import FAMILIES
 from recsys.records import Sentinel
 from recsys.settings import Stage
@@ -53,10 +55,18 @@ def test_screening_begins_with_the_incumbent_and_its_control_beside_its_trials(a
     defaults = FAMILIES["two_tower"].defaults
     warm = {**defaults, "start": "incumbent"}
     plan = a_plan(family="two_tower", configuration=warm, control=defaults)
-    listed = entries(a_line(warm=True), plan, "screen", [])
+    listed = entries(a_line(warm=True, space={}), plan, "screen", [])
     assert [entry.configuration for entry in listed[:2]] == [warm, defaults]
     assert [entry.incumbent for entry in listed] == [True, True, False, False, False, False]
     assert [entry.parameters.get("family") for entry in listed[2:]] == ["markov", None, None, None]
+
+
+@pytest.mark.parametrize(("dim", "starts"), [(16, ["markov"]), (32, ["markov", "two_tower"])])
+def test_a_family_that_starts_as_the_incumbent_is_does_not_start_again(a_line, a_plan, dim, starts):
+    own = {**FAMILIES["two_tower"].defaults, "dim": 16}  # which are not the defaults, but all that the line has left
+    plan = a_plan(family="two_tower", configuration=own)
+    listed = entries(a_line(warm=True, space={"two_tower": {"dim": [dim]}}), plan, "screen", [])
+    assert [entry.parameters["family"] for entry in listed[1:] if entry.parameters] == starts
 
 
 def test_what_is_promoted_is_listed_with_the_parameters_that_a_sampler_would_have_chosen(a_line, a_plan, a_trial):

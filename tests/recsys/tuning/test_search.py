@@ -423,6 +423,26 @@ def test_a_search_that_was_broken_off_goes_on_where_it_stopped(shop, retune, sea
     assert "5 of 5 in screen" in study.ended
 
 
+def test_a_search_that_somebody_works_on_is_not_taken_up_until_it_is_left_or_silent(shop, retune):
+    plan = retune()
+    tuning.check_left(plan, shop.studies)  # it has not even been opened
+    begin(shop, plan)
+    tuning.check_left(plan, shop.studies)  # nothing runs
+    trials = Trials.load(plan, shop.studies)
+    taken = trials.all()[0]
+    assert trials._take(taken, FIRST)
+    with pytest.raises(ValueError, match=f"a trial of {plan.plan_id} gave a sign of life 0 s ago"):
+        tuning.check_left(plan, shop.studies)
+    trials._storage.set_trial_user_attr(taken._trial_id, "seen_at", time.time() - 61)
+    tuning.check_left(plan, shop.studies)
+    trials._storage.set_trial_user_attr(taken._trial_id, "seen_at", time.time() - 50)
+    with pytest.raises(ValueError, match="wait until that is 60 s ago"):
+        tuning.check_left(plan, shop.studies)
+    tuning.leave(plan, shop.studies)
+    tuning.check_left(plan, shop.studies)
+    assert [trial.state.name for trial in trials.all()] == ["FAIL", *["WAITING"] * 5]
+
+
 def test_the_record_and_the_ledger_count_the_seconds_of_every_opening(shop, retune):
     plan = retune(incumbent="markov")
     begin(shop, plan)

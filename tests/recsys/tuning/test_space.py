@@ -93,10 +93,12 @@ def test_a_configuration_outside_the_space_has_no_parameters(a_line):
     assert space.parameters("popularity", FAMILIES["popularity"].defaults) is None
 
 
-def test_a_family_starts_from_those_of_its_defaults_that_the_line_allows(a_line):
-    start = search_space(a_line()).start("markov")  # steps and neighbours are narrowed to other values
-    defaults = FAMILIES["markov"].defaults
-    assert start == {"family": "markov", **{f"markov.{name}": defaults[name] for name in ("decay", "smoothing")}}
+def test_a_family_starts_from_its_defaults_and_from_what_the_line_has_settled(a_line):
+    space = {"markov": {"steps": [2], "neighbours": [256, 384], "smoothing": [5.0, 9.0]}}
+    start = search_space(a_line(space=space)).start("markov")
+    settled, default = {"markov.steps": 2}, {"markov.decay": FAMILIES["markov"].defaults["decay"]}
+    assert FAMILIES["markov"].defaults["steps"] != 2
+    assert start == {"family": "markov", **settled, **default}  # and the sampler chooses the two others
 
 
 def test_what_the_line_has_fixed_is_settled_at_its_value_with_the_familys_own_range(a_line):
