@@ -1,0 +1,89 @@
+"""List what stages hand to each other: frozen records that are JSON in the store and between tasks.
+
+Each record says what a stage decided or made and where in the line's part of the store the heavy things lie.
+`dump` and `load`, and for what lies in the store `to_json` and `parse`, are the only ways in and out. In the order of
+the loop they are those of `feedback`, `datasets`, `drift`, `plans`, `trials`, `studies`, `evidence`, `reviews`,
+`ablations`, `bundles`, `scorecards`, `attributions` and `releases`.
+"""
+
+from recsys.records.ablations import Ablated, Ablation, AblationPlan, Component
+from recsys.records.attributions import Attribution, KnobShare
+from recsys.records.bundles import Bundle, FileRef, GraphTrial
+from recsys.records.codec import Record, dump, load, parse, to_json
+from recsys.records.datasets import Dataset, Span
+from recsys.records.drift import ColumnDrift, DriftVerdict
+from recsys.records.evidence import Evidence, TrialEvidence
+from recsys.records.feedback import Batch, CheckedBatch, Finding, ObjectRef, Refusal, TableVersion
+from recsys.records.plans import Action, Option, Plan, Rung, Sentinel
+from recsys.records.releases import Check, Outcome, Release, Verdict
+from recsys.records.reviews import Block, Edge, Edit, Findings, Importance, Interaction, PairEffect, Proposal, Review
+from recsys.records.scorecards import Comparison, LatencyResult, Scorecard
+from recsys.records.studies import Agreement, Candidate, Spending, StageGain, Study, Transfer
+from recsys.records.trials import TrialResult, Use
+from recsys.records.values import MIB, Configuration, Estimate, Limits
+from recsys.records.weights import Begun, Covered, Weights
+
+__all__ = [
+    "MIB",
+    "Ablated",
+    "Ablation",
+    "AblationPlan",
+    "Action",
+    "Agreement",
+    "Attribution",
+    "Batch",
+    "Begun",
+    "Block",
+    "Bundle",
+    "Candidate",
+    "Check",
+    "CheckedBatch",
+    "ColumnDrift",
+    "Comparison",
+    "Component",
+    "Configuration",
+    "Covered",
+    "Dataset",
+    "DriftVerdict",
+    "Edge",
+    "Edit",
+    "Estimate",
+    "Evidence",
+    "FileRef",
+    "Finding",
+    "Findings",
+    "GraphTrial",
+    "Importance",
+    "Interaction",
+    "KnobShare",
+    "LatencyResult",
+    "Limits",
+    "ObjectRef",
+    "Option",
+    "Outcome",
+    "PairEffect",
+    "Plan",
+    "Proposal",
+    "Record",
+    "Refusal",
+    "Release",
+    "Review",
+    "Rung",
+    "Scorecard",
+    "Sentinel",
+    "Span",
+    "Spending",
+    "StageGain",
+    "Study",
+    "TableVersion",
+    "Transfer",
+    "TrialEvidence",
+    "TrialResult",
+    "Use",
+    "Verdict",
+    "Weights",
+    "dump",
+    "load",
+    "parse",
+    "to_json",
+]

@@ -1,0 +1,45 @@
+"""Define what a closed search leaves to those that come later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from recsys.records.values import Configuration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEvidence:
+    """What one trial showed, in terms that later searches can use."""
+
+    stage: str
+    share: float  # part of the users that it learned from
+    epochs: float  # part of the configuration's epochs that it was given
+    seed: int
+    family: str
+    configuration: Configuration
+    state: str  # complete, pruned, fail or infeasible
+    ndcg_at_10: float | None
+    gain: float | None  # over the incumbent's configuration in the same stage, on the same data and seeds
+    seconds: float
+    number: int = -1  # of the trial in its study; -1: of an older version, which did not keep it
+    training: str = ""  # as of the trial's result
+    reused: str = ""  # as of the trial's result
+    curve: Mapping[int, float] = field(default_factory=dict)  # gain over the incumbent's own at the same quarters
+    saved_s: float = 0.0  # as of the trial's result
+    units: float = 0.0  # as of the trial's result; 0: of an older version, which did not keep it
+    evaluation_s: float = 0.0  # as of the trial's result
+    constraints_s: float = 0.0  # as of the trial's result
+    block: str = ""  # as of the trial's result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a closed search found, kept for the searches to come."""
+
+    plan_id: str
+    dataset_id: str
+    as_of: datetime
+    family: str  # the incumbent's
+    configuration: Configuration
+    popularity: Mapping[str, float]  # share of the dataset's interactions, of its most popular items
+    trials: tuple[TrialEvidence, ...]
