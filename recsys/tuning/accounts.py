@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from optuna.trial import FrozenTrial
 
 from recsys.records import Plan, Spending, StageGain, TrialResult
+from recsys.tuning.evidence import COMPLETE, PRUNED
 from recsys.tuning.outcomes import LOST, NOT_BEGUN, interval, result
 from recsys.tuning.promotion import STAGES, is_incumbent
 from recsys.tuning.ranking import rank
@@ -114,4 +115,4 @@ def _cause(trial: TrialResult) -> str:
         return "unsound" if trial.unsound else "infeasible"
     if trial.unfinished:
         return "out of time"
-    return {"complete": "useful", "pruned": "pruned"}.get(trial.state, "failed")
+    return {COMPLETE: "useful", PRUNED: "pruned"}.get(trial.state, "failed")

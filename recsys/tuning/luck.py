@@ -15,6 +15,7 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 
 from recsys.records import TrialResult
+from recsys.tuning.evidence import COMPLETE
 from recsys.tuning.ranking import Standing, identity
 
 UNSEEN = 0.01  # standard deviation of one trial's NDCG@10 as a share, where no two seeds tell it
@@ -73,7 +74,7 @@ def _left(ranked: Sequence[Standing], results: Sequence[TrialResult]) -> float |
     names = {identity(standing.family, standing.configuration) for standing in ranked}
     values: dict[str, dict[int, float]] = defaultdict(dict)
     for trial in results:
-        if trial.stage == ranked[0].stage and trial.state == "complete" and trial.ndcg_at_10 is not None:
+        if trial.stage == ranked[0].stage and trial.state == COMPLETE and trial.ndcg_at_10 is not None:
             values[identity(trial.family, trial.configuration)][trial.seed] = trial.ndcg_at_10
     several = [own for name, own in values.items() if name in names and len(own) > 1]
     shared = sorted(set.intersection(*(set(own) for own in several))) if several else []

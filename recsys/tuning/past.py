@@ -5,7 +5,7 @@ import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -85,16 +85,36 @@ def recall(line: Line, store: Store, plan: Plan, space: Space, evidence: Sequenc
         space: Where the new search looks.
         evidence: What all searches found, oldest first; None: it is read.
     """
-    now = _popularity(store, plan.dataset_id)
+    left: list[str] = []
+    earlier = before(store, plan, everything(store, left=left) if evidence is None else evidence)
+    known = assemble(earlier, space, line.search.past, asking=plan, now=_popularity(store, plan.dataset_id))
+    return replace(known, carried=(*left, *known.carried))
+
+
+def assemble(
+    evidence: Iterable[Evidence],
+    space: Space,
+    edits: Mapping[str, Past],
+    *,
+    asking: Plan | Evidence,
+    now: Mapping[str, float],
+) -> Recalled:
+    """Put searches together as the past of who asks, a study each.
+
+    Args:
+        evidence: What they found, oldest first.
+        space: Where the one who asks looks.
+        edits: How old names and values read today, by the family's name of then.
+        asking: The search for which they are the past, or the newest of them.
+        now: Share of the interactions that popular items have in its dataset.
+    """
     studies: list[PastStudy] = []
     told: list[str] = []
-    for found in everything(store, left=told) if evidence is None else evidence:
-        if found.plan_id == plan.plan_id or found.as_of > plan.as_of:
-            continue
-        trials, sentence = carry(found, space, line.search.past)
+    for found in evidence:
+        trials, sentence = carry(found, space, edits)
         told.append(sentence)
         if trials:
-            studies.append(PastStudy(name=found.plan_id, trials=trials, doubt=doubt(found, plan, now)))
+            studies.append(PastStudy(name=found.plan_id, trials=trials, doubt=doubt(found, asking, now)))
     return Recalled(studies=tuple(studies), carried=tuple(told))
 
 
@@ -228,7 +248,7 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
     own = identity(closed.plan.family, closed.plan.configuration)
     level: dict[str, dict[int, TrialResult]] = defaultdict(dict)
     for trial in closed.trials:
-        if trial.state == "complete" and trial.ndcg_at_10 is not None and _identity(trial) == own:
+        if trial.state == COMPLETE and trial.ndcg_at_10 is not None and _identity(trial) == own:
             level[trial.stage].setdefault(trial.seed, trial)  # a later one may be a duplicate, without a curve
     for trial in closed.trials:
         if not trial.family or not trial.configuration:

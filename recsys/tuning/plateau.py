@@ -14,7 +14,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.records import Evidence, TrialResult
-from recsys.tuning.evidence import COMPLETE
+from recsys.tuning.evidence import COMPLETE, PRUNED
 from recsys.tuning.outcomes import LOST, NOT_BEGUN, result
 from recsys.tuning.ranking import identity
 from recsys.tuning.regression import Foreseen
@@ -106,4 +106,4 @@ def _is_given(trial: FrozenTrial) -> bool:
 
 def _value(found: TrialResult) -> float | None:
     """Give what a trial reached; one that was given up had reached so much, which is below the middle."""
-    return None if found.infeasible or found.state not in ("complete", "pruned") else found.ndcg_at_10
+    return None if found.infeasible or found.state not in (COMPLETE, PRUNED) else found.ndcg_at_10

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from recsys.models import FAMILIES
 from recsys.records import Configuration, TrialResult
+from recsys.tuning.evidence import COMPLETE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ def rank(results: Iterable[TrialResult], stage: str) -> list[Standing]:
     """
     by_key: dict[str, list[TrialResult]] = defaultdict(list)
     for result in results:
-        if result.stage == stage and result.state == "complete" and result.ndcg_at_10 is not None:
+        if result.stage == stage and result.state == COMPLETE and result.ndcg_at_10 is not None:
             by_key[identity(result.family, result.configuration)].append(result)
     shared = _shared_seeds(by_key.values())
     standings = (_standing(stage, trials, shared) for trials in by_key.values())

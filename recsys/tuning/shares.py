@@ -14,7 +14,7 @@ from recsys.tuning.encoding import Encoding
 from recsys.tuning.evidence import PastStudy
 from recsys.tuning.importance import LEAST
 from recsys.tuning.kernel import Vector
-from recsys.tuning.past import carry, doubt, translate
+from recsys.tuning.past import assemble, translate
 from recsys.tuning.shapley import Game
 from recsys.tuning.space import FAMILY, Space
 from recsys.tuning.warm import gather
@@ -106,16 +106,12 @@ def _made(before: Named, after: Named, changed: set[str]) -> Named:
     return family, {**base, **{name: configuration[name] for name in changed if name != FAMILY}}
 
 
-def _studies(evidence: Sequence[Evidence], space: Space, edits: Mapping[str, Past]) -> list[PastStudy]:
-    newest = evidence[-1] if evidence else None
-    found = []
-    for each in evidence:
-        assert newest is not None
-        trials, _ = carry(each, space, edits)
-        if trials:
-            worth = doubt(each, newest, newest.popularity)
-            found.append(PastStudy(name=each.plan_id, trials=trials, doubt=worth))
-    return found
+def _studies(evidence: Sequence[Evidence], space: Space, edits: Mapping[str, Past]) -> tuple[PastStudy, ...]:
+    """Put all searches together as they look from the newest."""
+    if not evidence:
+        return ()
+    newest = evidence[-1]
+    return assemble(evidence, space, edits, asking=newest, now=newest.popularity).studies
 
 
 def _foreseen(configurations: Sequence[Named], space: Space, studies: Sequence[PastStudy]) -> tuple[Vector, np.ndarray]:

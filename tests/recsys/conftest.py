@@ -1,4 +1,4 @@
-"""Give tests every kind of store, a proxy that spoils what the S3 server says, and a line with bundles made by hand."""
+"""Give tests every kind of store, a proxy that spoils what the S3 server says, and lines and records made by hand."""
 
 import http.client
 import json
@@ -21,7 +21,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from recsys import bundles, channel, feedback, synthetic
 from recsys import dataset as datasets
-from recsys.records import Bundle, CheckedBatch, Dataset
+from recsys.records import (
+    Bundle,
+    CheckedBatch,
+    Comparison,
+    Configuration,
+    Dataset,
+    Estimate,
+    Evidence,
+    Scorecard,
+    TrialEvidence,
+)
 from recsys.settings import Line
 from recsys.store import Store, open_store
 from recsys.store.memory import MemoryStore
@@ -183,7 +193,94 @@ def s3_proxy(s3_environment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]
         thread.join()
 
 
-# --- a line with something frozen, and bundles made by hand
+# --- records made by hand: whole ones, of which a test says what matters to it
+
+AS_OF = datetime(2026, 1, 26, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def trial_evidence() -> Callable[..., TrialEvidence]:
+    """Make what a trial leaves to later searches: a whole one that ended in 1 s, unless it is said otherwise."""
+
+    def make(family: str, configuration: Configuration, ndcg: float | None, **said) -> TrialEvidence:
+        whole = {"stage": "screen", "share": 1.0, "epochs": 1.0, "seed": 0, "state": "complete"}
+        known = {**whole, "ndcg_at_10": ndcg, "gain": None, "seconds": 1.0, **said}
+        return TrialEvidence(family=family, configuration=configuration, **known)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def search_evidence() -> Callable[..., Evidence]:
+    """Make what a search with these trials leaves to later ones."""
+
+    def make(*trials: TrialEvidence, **said) -> Evidence:
+        incumbent = {"family": "markov", "configuration": {}}
+        known = {"plan_id": "before", "dataset_id": "d", "as_of": AS_OF, **incumbent, "popularity": {}, **said}
+        return Evidence(trials=trials, **known)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a_scorecard() -> Callable[..., Scorecard]:
+    """Make what was measured of a bundle, with no doubt about it."""
+
+    def make(release_id: str, ndcg: float, **said) -> Scorecard:
+        quality = dict.fromkeys(("ndcg_at_10", "recall_at_10", "mrr"), exactly(ndcg))
+        cases = {"cases": 100, "users": 100, "finite_share": 1.0, "constant_share": 0.0, "per_case_key": "k"}
+        known = {"dataset_id": "d", "coverage": 0.5, "tail_share": 0.5, "size_bytes": 1, "latency": (), **said}
+        return Scorecard(release_id=release_id, **quality, **cases, **known)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a_comparison() -> Callable[..., Comparison]:
+    """Compare two scorecards of bundles that are equally quick, with no doubt about it."""
+
+    def make(candidate: Scorecard, incumbent: Scorecard, **said) -> Comparison:
+        gain = exactly(candidate.ndcg_at_10.value - incumbent.ndcg_at_10.value)
+        measured = {"ndcg_gain": gain, "p99_ratio": exactly(1.0), "quantisation_loss": None, "references": {}}
+        known = {**measured, "by": "tests", "as_of": AS_OF, **said}
+        return Comparison(candidate=candidate, incumbent=incumbent, **known)
+
+    return make
+
+
+def exactly(value: float) -> Estimate:
+    return Estimate(value=value, low=value, high=value)
+
+
+@pytest.fixture(scope="session")
+def keep_bundle() -> Callable[..., Bundle]:
+    """Keep a bundle of these files, whatever is in them."""
+    return keep_by_hand
+
+
+def keep_by_hand(
+    store: Store,
+    files: dict[str, bytes],
+    *,
+    family: str,
+    configuration: Configuration,
+    dataset_id: str = "d",
+    history_length: int = 1,
+    **said,
+) -> Bundle:
+    what = {
+        "family": family,
+        "configuration": configuration,
+        "dataset_id": dataset_id,
+        "history_length": history_length,
+        "files": {name: bundles.refer(body) for name, body in files.items()},
+    }
+    serves = {"serves": bundles.FP32, "serves_because": "It is the only graph.", "graphs": (), "largest_error": 0.0}
+    known = {"candidate_id": "by hand", "n_items": 3, **serves, "by": "tests", "as_of": AS_OF, **said}
+    return bundles.keep_bundle(store, Bundle(release_id=bundles.identify(**what), **what, **known), files)
+
+
+# --- a line with something frozen
 
 
 @pytest.fixture(scope="session")
@@ -234,26 +331,16 @@ class Shop:
             bundles.FP32: lookup_graph(table, slow=slow, length=length),
             bundles.VOCABULARY: json.dumps(list(vocabulary)).encode(),
         }
-        what = {
-            "family": name,
-            "configuration": {"slow": slow},
-            "dataset_id": self.dataset.dataset_id,
-            "history_length": length,
-            "files": {file: bundles.refer(body) for file, body in files.items()},
-        }
-        made = Bundle(
-            release_id=bundles.identify(**what),
-            candidate_id="by hand",
+        return keep_by_hand(
+            self.store,
+            files,
+            family=name,
+            configuration={"slow": slow},
+            dataset_id=self.dataset.dataset_id,
+            history_length=length,
             n_items=len(vocabulary),
-            serves=bundles.FP32,
-            serves_because="It is the only graph.",
-            graphs=(),
-            largest_error=0.0,
-            by="tests",
             as_of=self.dataset.as_of,
-            **what,
         )
-        return bundles.keep_bundle(self.store, made, files)
 
     def produce(self, bundle: Bundle) -> None:
         """Put a bundle into production, whatever is there."""

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from recsys import attribution, channel, ledger
-from recsys.bundles import identify, keep_bundle, key, refer
+from recsys.bundles import key
 from recsys.errors import BadObject, NoRelease
 from recsys.models import FAMILIES
-from recsys.records import Bundle, Comparison, Estimate, Evidence, Scorecard, TrialEvidence, to_json
+from recsys.records import Estimate, to_json
 from recsys.store.memory import MemoryStore
 
 AS_OF = datetime(2026, 1, 26, tzinfo=UTC)
@@ -16,101 +16,51 @@ NOW = {**MARKOV, "decay": 0.9}
 GAIN = Estimate(value=0.012, low=0.004, high=0.02)
 
 
-def keep(store, configuration, family="markov"):
-    files = {"model.onnx": b"a graph"}
-    refs = {name: refer(body) for name, body in files.items()}
-    named = {"family": family, "configuration": configuration, "dataset_id": "d", "history_length": 1}
-    made = Bundle(
-        release_id=identify(**named, files=refs),
-        **named,
-        candidate_id="c",
-        n_items=3,
-        serves="model.onnx",
-        serves_because="it is the only one",
-        graphs=(),
-        files=refs,
-        largest_error=0.0,
-        by="tests",
-        as_of=AS_OF,
-    )
-    return keep_bundle(store, made, files).release_id
-
-
-def card(release_id):
-    some = Estimate(value=0.1, low=0.09, high=0.11)
-    return Scorecard(
-        release_id=release_id,
-        dataset_id="d",
-        ndcg_at_10=some,
-        recall_at_10=some,
-        mrr=some,
-        coverage=0.5,
-        tail_share=0.5,
-        cases=100,
-        users=100,
-        finite_share=1.0,
-        constant_share=0.0,
-        size_bytes=1,
-        latency=(),
-        per_case_key="k",
-    )
-
-
-def measure(store, candidate, incumbent):
-    """Keep what the gate saw of two bundles."""
-    some = Estimate(value=1.0, low=1.0, high=1.0)
-    seen = Comparison(
-        candidate=card(candidate),
-        incumbent=card(incumbent),
-        references={},
-        ndcg_gain=GAIN,
-        p99_ratio=some,
-        quantisation_loss=None,
-        by="tests",
-        as_of=AS_OF,
-    )
-    store.put(key(candidate, "comparison.json"), to_json(seen))
-
-
-def tried(store, as_of, slope, n=40):
-    """Keep a search in which `decay` gains evenly."""
-    found = Evidence(
-        plan_id=f"r{as_of:%Y%m%d}",
-        dataset_id="d",
-        as_of=as_of,
-        family="markov",
-        configuration=MARKOV,
-        popularity={},
-        trials=tuple(
-            TrialEvidence(
-                stage="screen",
-                share=1.0,
-                epochs=1.0,
-                seed=0,
-                family="markov",
-                configuration={**MARKOV, "decay": decay},
-                state="complete",
-                ndcg_at_10=0.1 + slope * decay,
-                gain=slope * decay,
-                seconds=1.0,
-            )
-            for decay in np.linspace(0.3, 1.0, n).tolist()
-        ),
-    )
-    store.put(f"evidence/{found.plan_id}.json", to_json(found))
-
-
 @pytest.fixture
 def store():
     return MemoryStore()
 
 
 @pytest.fixture
-def pair(store):
+def keep(store, keep_bundle):
+    def keep(configuration, family="markov"):
+        return keep_bundle(store, {"model.onnx": b"a graph"}, family=family, configuration=configuration).release_id
+
+    return keep
+
+
+@pytest.fixture
+def measure(store, a_scorecard, a_comparison):
+    """Keep what the gate saw of two bundles."""
+
+    def measure(candidate, incumbent):
+        seen = a_comparison(a_scorecard(candidate, 0.1), a_scorecard(incumbent, 0.1), ndcg_gain=GAIN)
+        store.put(key(candidate, "comparison.json"), to_json(seen))
+
+    return measure
+
+
+@pytest.fixture
+def search(store, trial_evidence, search_evidence):
+    """Keep a search in which `decay` gains evenly."""
+
+    def search(as_of, slope, n=40):
+        tried = [
+            trial_evidence("markov", {**MARKOV, "decay": decay}, 0.1 + slope * decay, gain=slope * decay)
+            for decay in np.linspace(0.3, 1.0, n).tolist()
+        ]
+        found = search_evidence(*tried, plan_id=f"r{as_of:%Y%m%d}", as_of=as_of, configuration=MARKOV)
+        store.put(f"evidence/{found.plan_id}.json", to_json(found))
+
+    return search
+
+
+@pytest.fixture
+def pair(keep, measure, search):
     """A release and its predecessor, with which it was measured, and a search between them."""
-    before, after = keep(store, MARKOV), keep(store, NOW)
-    measure(store, after, before)
-    tried(store, AS_OF - timedelta(days=1), slope=0.1)
+    before, after = keep(MARKOV), keep(NOW)
+    measure(after, before)
+    search(AS_OF - timedelta(days=1), slope=0.1)
     return before, after
 
 
@@ -131,21 +81,21 @@ def test_what_is_foreseen_stands_beside_what_the_gate_measured(shop_line, store,
     assert (entry.who, entry.why) == ("ann", found.because)
 
 
-def test_later_searches_change_nothing_of_what_was_said(shop_line, store, pair):
+def test_later_searches_change_nothing_of_what_was_said(shop_line, store, pair, search):
     _, after = pair
     found = attribution.attribute(shop_line, store, after, by="ann")
-    tried(store, AS_OF + timedelta(days=1), slope=-0.1)
+    search(AS_OF + timedelta(days=1), slope=-0.1)
     assert attribution.attribute(shop_line, store, after, by="bob") == found
     store.delete(key(after, "attribution.json"))
     assert attribution.attribute(shop_line, store, after, by="ann") == found
     assert len(ledger.read(store, what="attributed")) == 1
 
 
-def test_a_release_that_was_measured_against_another_is_divided_anew(shop_line, store, pair):
+def test_a_release_that_was_measured_against_another_is_divided_anew(shop_line, store, pair, keep, measure):
     before, after = pair
     attribution.attribute(shop_line, store, after, by="ann")
-    other = keep(store, {**MARKOV, "decay": 0.4})
-    measure(store, after, other)
+    other = keep({**MARKOV, "decay": 0.4})
+    measure(after, other)
     found = attribution.attribute(shop_line, store, after, by="ann")
     assert found.predecessor == other
     assert found.shares[0].was == 0.4
@@ -164,24 +114,24 @@ def test_what_was_never_measured_has_no_predecessor(shop_line, store, pair):
         attribution.attribute(shop_line, store, pair[0], by="ann")
 
 
-def test_the_same_configuration_on_other_data_has_nothing_to_divide(shop_line, store):
-    before, after = keep(store, MARKOV), keep(store, {**MARKOV, "gone": 1})
-    measure(store, after, before)
+def test_the_same_configuration_on_other_data_has_nothing_to_divide(shop_line, store, keep, measure):
+    before, after = keep(MARKOV), keep({**MARKOV, "gone": 1})
+    measure(after, before)
     found = attribution.attribute(shop_line, store, after, by="ann")
     assert (found.shares, found.predicted) == ((), None)
     assert found.because.startswith(f"{after} has the configuration of {before}, on other data; at the gate it was ")
 
 
-def test_too_little_evidence_is_said(shop_line, store):
-    before, after = keep(store, MARKOV), keep(store, NOW)
-    measure(store, after, before)
+def test_too_little_evidence_is_said(shop_line, store, keep, measure):
+    before, after = keep(MARKOV), keep(NOW)
+    measure(after, before)
     found = attribution.attribute(shop_line, store, after, by="ann")
     assert "changed decay; what each did cannot be told from the 0 trials that there were" in found.because
 
 
-def test_a_family_that_is_gone_is_named(shop_line, store):
-    before, after = keep(store, {"x": 1}, family="forgotten"), keep(store, NOW)
-    measure(store, after, before)
+def test_a_family_that_is_gone_is_named(shop_line, store, keep, measure):
+    before, after = keep({"x": 1}, family="forgotten"), keep(NOW)
+    measure(after, before)
     with pytest.raises(ValueError, match=r"must be of a family of today, one of \[.*\], but is 'forgotten'"):
         attribution.attribute(shop_line, store, after, by="ann")
 

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Barrier
@@ -12,7 +13,7 @@ from recsys.bundles import FP32, find_bundle, read_bundle
 from recsys.errors import BadBundle, Held, LostRace, NoRelease
 from recsys.gate import VERDICT, gate
 from recsys.ranker import Ranker
-from recsys.records import Bundle, Comparison, Estimate, LatencyResult, Outcome, Scorecard, Verdict, dump
+from recsys.records import Bundle, Comparison, Estimate, LatencyResult, Outcome, Verdict, dump
 from recsys.release import current, install_baseline, release, rollback
 
 ITEMS = ("a", "b", "c")
@@ -36,40 +37,20 @@ def verdict(candidate: Bundle, incumbent: Bundle, outcome: Outcome = Outcome.PAS
     )
 
 
-def compared(candidate: Bundle, incumbent: Bundle) -> Comparison:
-    """The candidate is much better, and as quick."""
+@pytest.fixture
+def compared(a_scorecard, a_comparison) -> Callable[[Bundle, Bundle], Comparison]:
+    """Compare two bundles of which the candidate is much better, and as quick."""
+    p50_ms, p99_ms = (Estimate(value=ms, low=ms, high=ms) for ms in (0.1, 0.2))
+    latency = (LatencyResult(graph=FP32, batch_size=1, p50_ms=p50_ms, p99_ms=p99_ms),)
 
-    def estimate(value: float) -> Estimate:
-        return Estimate(value=value, low=value, high=value)
+    def compared(candidate: Bundle, incumbent: Bundle) -> Comparison:
+        cards = [
+            a_scorecard(of.release_id, ndcg, dataset_id=of.dataset_id, latency=latency)
+            for of, ndcg in ((candidate, 0.4), (incumbent, 0.2))
+        ]
+        return a_comparison(*cards, as_of=candidate.as_of)
 
-    def card(of: Bundle, ndcg: float) -> Scorecard:
-        return Scorecard(
-            release_id=of.release_id,
-            dataset_id=of.dataset_id,
-            ndcg_at_10=estimate(ndcg),
-            recall_at_10=estimate(ndcg),
-            mrr=estimate(ndcg),
-            coverage=0.5,
-            tail_share=0.5,
-            cases=200,
-            users=200,
-            finite_share=1.0,
-            constant_share=0.0,
-            size_bytes=1000,
-            latency=(LatencyResult(graph=FP32, batch_size=1, p50_ms=estimate(0.1), p99_ms=estimate(0.2)),),
-            per_case_key="k",
-        )
-
-    return Comparison(
-        candidate=card(candidate, 0.4),
-        incumbent=card(incumbent, 0.2),
-        references={},
-        ndcg_gain=estimate(0.2),
-        p99_ratio=estimate(1.0),
-        quantisation_loss=None,
-        by="tests",
-        as_of=candidate.as_of,
-    )
+    return compared
 
 
 def entries(shop, what: str) -> list[ledger.Entry]:
@@ -128,7 +109,7 @@ def test_the_same_verdict_twice_is_one_move_even_after_others_have_moved_on(shop
     assert len(entries(shop, "released")) == 1
 
 
-def test_what_is_released_over_the_same_incumbent_again_moves_production_again(shop, first):
+def test_what_is_released_over_the_same_incumbent_again_moves_production_again(shop, first, compared):
     second = bundle(shop, 1)
     measured = compared(second, first)
     release(shop.line, shop.store, gate(shop.line, shop.store, measured, by="gatekeeper"))
@@ -142,7 +123,7 @@ def test_what_is_released_over_the_same_incumbent_again_moves_production_again(s
         rollback(shop.line, shop.store, reason=REASON, by="operator")
 
 
-def test_what_was_brought_back_by_name_is_released_as_ever(shop, first):
+def test_what_was_brought_back_by_name_is_released_as_ever(shop, first, compared):
     second, third = bundle(shop, 1), bundle(shop, 2)
     release(shop.line, shop.store, verdict(second, first))
     rollback(shop.line, shop.store, reason=REASON, by="operator")

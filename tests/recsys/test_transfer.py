@@ -2,14 +2,14 @@
 
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from recsys.bundles import EARLY, VOCABULARY, WEIGHTS, identify, keep_bundle, refer
+from recsys.bundles import EARLY, VOCABULARY, WEIGHTS
 from recsys.checkpoints import pack_weights, save_weights
 from recsys.errors import BadBundle
 from recsys.models import FAMILIES
@@ -184,7 +184,7 @@ def test_without_an_item_in_common_there_is_no_row_to_take():
 
 
 @pytest.fixture
-def packaged(shop):
+def packaged(shop, keep_bundle):
     """Keep a bundle whose weights know all before the holdout, and whose early ones know less."""
 
     def make(*, early=True, dataset_id=shop.dataset.dataset_id, files=None) -> Bundle:
@@ -194,22 +194,8 @@ def packaged(shop):
             save_early(shop.store, "early", old, vocabulary=("b", "a"), learned_before=shop.early)
             bodies[EARLY] = shop.store.get("early").body
         bodies = bodies if files is None else {name: bodies[name] for name in files}
-        refs = {name: refer(body) for name, body in bodies.items()}
-        named = {"family": "sasrec", "configuration": SMALL, "dataset_id": dataset_id, "history_length": 5}
-        made = Bundle(
-            release_id=identify(**named, files=refs),
-            **named,
-            candidate_id="c",
-            n_items=4,
-            serves="model.onnx",
-            serves_because="it is the only one",
-            graphs=(),
-            files=refs,
-            largest_error=0.0,
-            by="tests",
-            as_of=datetime(2026, 1, 26, tzinfo=UTC),
-        )
-        return keep_bundle(shop.store, made, bodies)
+        about = {"family": "sasrec", "configuration": SMALL, "dataset_id": dataset_id}
+        return keep_bundle(shop.store, bodies, **about, history_length=5, n_items=4)
 
     return make
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from recsys import synthetic
+from recsys.store import open_store
 from retune import cli
 
 
@@ -55,3 +56,12 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RETUNE_STORE", (tmp_path / "store").as_uri())
     monkeypatch.setenv("RETUNE_STUDIES", str(tmp_path / "studies.journal"))
     return folder
+
+
+@pytest.fixture
+def frozen(lines: Path, retune: Retune) -> Path:
+    """Give the lines' folder once `shop` has a dataset and an incumbent."""
+    store = open_store((lines.parent / "store").as_uri()).under("shop")
+    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
+    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
+    return lines

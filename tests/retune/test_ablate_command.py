@@ -4,18 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from recsys import synthetic
-from recsys.store import open_store
-
-
-@pytest.fixture
-def frozen(lines: Path, retune) -> Path:
-    """Give the lines' folder once `shop` has a dataset and an incumbent."""
-    store = open_store((lines.parent / "store").as_uri()).under("shop")
-    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
-    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
-    return lines
-
 
 def test_the_release_in_production_is_taken_apart(frozen: Path, retune, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "500")

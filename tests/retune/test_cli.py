@@ -212,21 +212,15 @@ def test_the_newest_decisions_are_read_and_no_others(lines: Path, retune) -> Non
 # --- deciding
 
 
-def test_every_search_by_hand_is_a_decision_of_its_own(lines: Path, retune) -> None:
-    store = open_store((lines.parent / "store").as_uri()).under("shop")
-    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
-    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
-    file = lines / "shop.toml"
+def test_every_search_by_hand_is_a_decision_of_its_own(frozen: Path, retune) -> None:
+    file = frozen / "shop.toml"
     file.write_text(file.read_text().replace('families = ["markov", "two_tower"]', 'families = ["popularity"]'))
     plans = [retune("search", "shop", "--json").json["plan"] for _ in range(2)]
     assert [plan["action"] for plan in plans] == ["nothing", "nothing"]
     assert plans[0]["plan_id"] != plans[1]["plan_id"]
 
 
-def test_a_decision_is_shown_with_all_that_could_be_done_and_carried_out_by_its_name(lines: Path, retune) -> None:
-    store = open_store((lines.parent / "store").as_uri()).under("shop")
-    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
-    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
+def test_a_decision_is_shown_with_all_that_could_be_done_and_carried_out_by_its_name(frozen: Path, retune) -> None:
     plan = retune("decide", "shop", "--json").json["plan"]
     assert plan["action"] == "retune"
     assert sorted(option["action"] for option in plan["options"]) == ["nothing", "refit", "retune", "sentinels"]
@@ -355,13 +349,11 @@ def test_what_was_taken_and_refused_is_counted_by_its_unit_also_before_it_is_eno
     "studies", ["mysql://retune:secret@host/x", "nonsense://host/x", "{file}/below/studies.journal"]
 )
 def test_a_place_where_no_studies_can_lie_is_refused_before_anything_is_decided(
-    lines: Path, retune, monkeypatch: pytest.MonkeyPatch, studies: str
+    frozen: Path, retune, monkeypatch: pytest.MonkeyPatch, studies: str
 ) -> None:
-    store = open_store((lines.parent / "store").as_uri()).under("shop")
-    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
-    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
+    store = open_store((frozen.parent / "store").as_uri()).under("shop")
     there = {entry.key for entry in store.list("")}
-    monkeypatch.setenv("RETUNE_STUDIES", studies.format(file=lines / "shop.toml"))
+    monkeypatch.setenv("RETUNE_STUDIES", studies.format(file=frozen / "shop.toml"))
     answer = retune("search", "shop", "--action", "retune", "--reason", "x")
     assert answer.code == 2
     [line] = answer.err.splitlines()

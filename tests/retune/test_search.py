@@ -10,23 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recsys import studies, synthetic
+from recsys import studies
 from recsys.records import Action
-from recsys.store import open_store
 from recsys.tuning.trials import Trials
 from retune import stages
 
 COMMAND = [sys.executable, "-c", "from retune.cli import main; main()"]
 LONG = (("workers = 1", "workers = 2"), ("trials = 4", "trials = 64"), ("trials = 2", "trials = 32"))
-
-
-@pytest.fixture
-def frozen(lines: Path, retune) -> Path:
-    """Give the lines' folder once `shop` has a dataset and an incumbent."""
-    store = open_store((lines.parent / "store").as_uri()).under("shop")
-    store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
-    assert retune("feedback", "shop", "--as-of", "2026-01-26").code == 0
-    return lines
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Give tests of a search a small line, its frozen dataset, an incumbent, and what serving its graphs costs."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsys import feedback, tuning
-from recsys.bundles import find_bundle, identify, keep_bundle, refer
+from recsys.bundles import find_bundle
 from recsys.dataset import dataset, freeze, load
 from recsys.models import FAMILIES
 from recsys.records import Action, Bundle, CheckedBatch, Dataset, DriftVerdict, Plan, Study, TrialResult
@@ -39,9 +40,16 @@ def lines():
 
 
 @pytest.fixture(scope="session")
-def release():
+def release(keep_bundle):
     """Keep a bundle by hand that has no weights."""
-    return make_release
+
+    def release(store: Store, made_from: Dataset, family: str, configuration) -> Bundle:
+        made_of = {"dataset_id": made_from.dataset_id, "n_items": made_from.n_items, "as_of": made_from.as_of}
+        return keep_bundle(
+            store, {"model.onnx": family.encode()}, family=family, configuration=configuration, **made_of
+        )
+
+    return release
 
 
 @pytest.fixture
@@ -131,6 +139,7 @@ class Shop:
     dataset: Dataset
     releases: dict[str, str] = field(repr=False)  # family to release id
     folder: Path
+    release: Callable[..., Bundle] = field(repr=False)
 
     def verdict(self, *, drifted=True, incumbent="popularity", as_of=AS_OF) -> DriftVerdict:
         return DriftVerdict(
@@ -146,12 +155,12 @@ class Shop:
 
     def released(self, family, configuration) -> DriftVerdict:
         """Judge a line whose incumbent has this configuration."""
-        bundle = make_release(self.store, self.dataset, family, configuration)
+        bundle = self.release(self.store, self.dataset, family, configuration)
         return replace(self.verdict(), release_id=bundle.release_id)
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory) -> Path:
+def template(tmp_path_factory, release) -> Path:
     folder = tmp_path_factory.mktemp("shop")
     line, store = make_line(), open_store((folder / "store").as_uri())
     for day in range(0, 21, 7):
@@ -162,7 +171,7 @@ def template(tmp_path_factory) -> Path:
     )
     made = freeze(line, store, feedback.commit(line, store, checked))
     for family, configuration in INCUMBENTS.items():
-        make_release(store, made, family, configuration)
+        release(store, made, family, configuration)
     return folder
 
 
@@ -184,31 +193,8 @@ def measured(template) -> dict[str, bytes]:
     return {entry.key: known.get(entry.key).body for entry in known.list("costs/")}
 
 
-def make_release(store: Store, made_from: Dataset, family: str, configuration) -> Bundle:
-    files = {"model.onnx": family.encode()}
-    refs = {name: refer(body) for name, body in files.items()}
-    named = {"family": family, "configuration": configuration, "dataset_id": made_from.dataset_id, "history_length": 1}
-    return keep_bundle(
-        store,
-        Bundle(
-            release_id=identify(**named, files=refs),
-            **named,
-            candidate_id="c",
-            n_items=made_from.n_items,
-            serves="model.onnx",
-            serves_because="it is the only one",
-            graphs=(),
-            files=refs,
-            largest_error=0.0,
-            by="tests",
-            as_of=made_from.as_of,
-        ),
-        files,
-    )
-
-
 @pytest.fixture
-def shop(template, tmp_path) -> Shop:
+def shop(template, tmp_path, release) -> Shop:
     shutil.copytree(template, tmp_path / "shop")
     store = open_store((tmp_path / "shop" / "store").as_uri())
     ids = sorted({entry.key.split("/")[1] for entry in store.list("releases/")})
@@ -219,6 +205,7 @@ def shop(template, tmp_path) -> Shop:
         dataset=dataset(store),
         releases={find_bundle(store, release_id).family: release_id for release_id in ids},
         folder=tmp_path,
+        release=release,
     )
 
 

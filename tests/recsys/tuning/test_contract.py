@@ -8,7 +8,6 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from recsys.models import FAMILIES
-from recsys.records import Evidence, TrialEvidence
 from recsys.tuning.contract import Contract
 from recsys.tuning.trials import OPENED_AT, RESERVED, Trials
 
@@ -94,30 +93,9 @@ def test_the_incumbents_own_trial_begins_later_where_it_will_rather_end_than_not
     assert not fits(waiting(**towers[30], incumbent=True))  # 105 s
 
 
-def test_the_first_trials_of_a_search_are_forecast_from_earlier_ones(contract, a_plan):
-    trial = TrialEvidence(
-        stage="confirm",
-        share=1.0,
-        epochs=1.0,
-        seed=0,
-        family="two_tower",
-        configuration=TOWER,
-        state="complete",
-        ndcg_at_10=0.1,
-        gain=0.0,
-        seconds=60.5,
-        units=10.0,
-        evaluation_s=0.5,
-    )
-    before = Evidence(
-        plan_id="before",
-        dataset_id="d",
-        as_of=a_plan().as_of,
-        family="two_tower",
-        configuration=TOWER,
-        popularity={},
-        trials=(trial,) * 6,
-    )
+def test_the_first_trials_of_a_search_are_forecast_from_earlier_ones(contract, trial_evidence, search_evidence):
+    trial = trial_evidence("two_tower", TOWER, 0.1, stage="confirm", seconds=60.5, units=10.0, evaluation_s=0.5)
+    before = search_evidence(*[trial] * 6)
     hasty, wary = contract(trials=0), contract(trials=0, evidence=[before])
     asked = waiting(family="two_tower", configuration={**TOWER, "epochs": 20})
     assert hasty.fitting("confirm")(asked)

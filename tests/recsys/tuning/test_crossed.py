@@ -1,11 +1,10 @@
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from recsys.models import FAMILIES
-from recsys.records import Estimate, Evidence, Findings, Importance, Interaction, TrialEvidence
+from recsys.records import Estimate, Findings, Importance, Interaction
 from recsys.settings import Past
 from recsys.tuning.crossed import blocks, untold
 from recsys.tuning.factorial import runs
@@ -14,49 +13,35 @@ TOWER = FAMILIES["two_tower"].defaults
 LEVELS = {"lr": (0.001, 0.01), "dropout": (0.1, 0.5), "epochs": (10, 20)}
 
 
-def trial(number, configuration, value, block="", *, seed=0, stage="screen", state="complete"):
-    return TrialEvidence(
-        stage=stage,
-        share=0.5,
-        epochs=0.5,
-        seed=seed,
-        family="two_tower",
-        configuration=configuration,
-        state=state,
-        ndcg_at_10=value,
-        gain=None,
-        seconds=1.0,
-        number=number,
-        block=block,
-    )
-
-
 def worth(run):
     """0.02 for the higher lr, 0.004 more for it at the higher dropout and as much less at the lower one."""
     lr, dropout = (1 if run[name] == LEVELS[name][1] else -1 for name in ("lr", "dropout"))
     return 0.1 + 0.01 * lr + 0.002 * lr * dropout
 
 
-def search(noise=(0.0, 0.001, -0.001), left_out=0, levels=LEVELS):
-    own = [trial(0, TOWER, 0.1 + noise[0])]
-    laid_out = [
-        trial(1 + n, {**TOWER, **run}, worth(run), "run", state="complete" if n >= left_out else "fail")
-        for n, run in enumerate(runs(levels))
-    ]
-    repeats = [trial(20 + n, TOWER, 0.1 + off, "repeat", seed=n) for n, off in enumerate(noise[1:], 1)]
-    later = [trial(30, TOWER, 0.9, stage="confirm", seed=5), trial(31, {**TOWER, "lr": 0.002}, 0.05)]
-    return Evidence(
-        plan_id="r1",
-        dataset_id="d",
-        as_of=datetime(2026, 1, 26, tzinfo=UTC),
-        family="two_tower",
-        configuration=TOWER,
-        popularity={},
-        trials=(*own, *laid_out, *repeats, *later),
-    )
+@pytest.fixture
+def search(trial_evidence, search_evidence):
+    """Make what a search with a block of runs and repeats left, and trials beside it that are none of the block's."""
+
+    def trial(number, configuration, value, block="", **said):
+        known = {"share": 0.5, "epochs": 0.5, "number": number, "block": block}
+        return trial_evidence("two_tower", configuration, value, **known, **said)
+
+    def search(noise=(0.0, 0.001, -0.001), left_out=0, levels=LEVELS):
+        own = [trial(0, TOWER, 0.1 + noise[0])]
+        laid_out = [
+            trial(1 + n, {**TOWER, **run}, worth(run), "run", state="complete" if n >= left_out else "fail")
+            for n, run in enumerate(runs(levels))
+        ]
+        repeats = [trial(20 + n, TOWER, 0.1 + off, "repeat", seed=n) for n, off in enumerate(noise[1:], 1)]
+        later = [trial(30, TOWER, 0.9, stage="confirm", seed=5), trial(31, {**TOWER, "lr": 0.002}, 0.05)]
+        known = {"plan_id": "r1", "family": "two_tower", "configuration": TOWER}
+        return search_evidence(*own, *laid_out, *repeats, *later, **known)
+
+    return search
 
 
-def test_a_pair_that_works_together_is_told_from_pairs_that_do_not():
+def test_a_pair_that_works_together_is_told_from_pairs_that_do_not(search):
     [block] = blocks([search(noise=(0.0, 0.0004, -0.0004))], {})
     found = {pair.parameters: pair for pair in block.effects}
     together = found["lr", "dropout"]
@@ -71,7 +56,7 @@ def test_a_pair_that_works_together_is_told_from_pairs_that_do_not():
     )
 
 
-def test_the_interval_is_students_from_what_seeds_do_to_the_incumbent():
+def test_the_interval_is_students_from_what_seeds_do_to_the_incumbent(search):
     [block] = blocks([search(noise=(0.0, 0.003, -0.003))], {})
     deviation = 0.003  # of 0, 0.003 and -0.003
     together = block.effects[0].effect
@@ -82,30 +67,30 @@ def test_the_interval_is_students_from_what_seeds_do_to_the_incumbent():
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("how", "said"),
     [
-        (search(left_out=2), "6 complete runs on epochs, lr, dropout, and the incumbent with 3 seeds: too few"),
-        (search(noise=(0.0,)), "8 complete runs on epochs, lr, dropout, and the incumbent with 0 seeds: too few"),
+        ({"left_out": 2}, "6 complete runs on epochs, lr, dropout, and the incumbent with 3 seeds: too few"),
+        ({"noise": (0.0,)}, "8 complete runs on epochs, lr, dropout, and the incumbent with 0 seeds: too few"),
     ],
 )
-def test_a_block_that_came_to_too_little_tells_nothing(found, said):
-    [block] = blocks([found], {})
+def test_a_block_that_came_to_too_little_tells_nothing(how, said, search):
+    [block] = blocks([search(**how)], {})
     assert block.effects == ()
     assert block.because.startswith(said)
 
 
-def test_one_lost_run_leaves_what_the_others_tell():
+def test_one_lost_run_leaves_what_the_others_tell(search):
     [block] = blocks([search(left_out=1)], {})
     assert block.runs == 7
     assert block.effects[0].effect.value == pytest.approx(0.004)
 
 
-def test_what_is_counted_on_everything_has_no_noise():
+def test_what_is_counted_on_everything_has_no_noise(search):
     [block] = blocks([search(noise=(0.0, 0.0, 0.0))], {})
     assert [(pair.p, pair.above_noise) for pair in block.effects][:1] == [(0.0, True)]
 
 
-def test_names_of_then_are_read_as_the_line_says():
+def test_names_of_then_are_read_as_the_line_says(search):
     old = search()
     trials = [
         replace(t, configuration={("rate" if k == "lr" else k): v for k, v in t.configuration.items()})
@@ -116,7 +101,7 @@ def test_names_of_then_are_read_as_the_line_says():
     assert block.effects[0].parameters == ("lr", "dropout")
 
 
-def test_a_search_without_a_block_has_none():
+def test_a_search_without_a_block_has_none(search):
     found = search()
     assert blocks([replace(found, trials=tuple(replace(t, block="") for t in found.trials))], {}) == []
 
@@ -149,13 +134,13 @@ def test_pairs_that_might_matter_and_are_not_known_are_untold_the_least_known_fi
     assert untold(over, []) == [("lr", "epochs"), ("lr", "dropout")]
 
 
-def test_what_a_block_has_told_is_not_untold():
+def test_what_a_block_has_told_is_not_untold(search):
     over = findings((("dropout", "lr"), 0.2, False), (("lr", "dim"), 0.4, False))
     assert untold(over, blocks([search()], {})) == [("lr", "dim")]
     assert len(untold(replace(over, family="sasrec"), blocks([search()], {}))) == 2
 
 
-def test_the_effects_of_noise_alone_are_seldom_called_more():
+def test_the_effects_of_noise_alone_are_seldom_called_more(search):
     rng = np.random.default_rng(3)
     wrong = 0
     for _ in range(200):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from recsys.records import Evidence, TrialEvidence
+from recsys.records import Evidence
 from recsys.settings import Past, Stage
 from recsys.tuning.curves import Foresight, Pair, earlier_pairs, foresee, proved, rebased
 
@@ -115,21 +115,11 @@ def test_a_curve_is_rebased_where_the_incumbent_was_measured_and_what_is_counted
     assert rebased(trial, a_trial(0, COUNTED, 0.2)) == pytest.approx({1: -0.1, 2: 0.0, 3: 0.05})
 
 
-def test_pairs_are_those_of_complete_trials_with_the_same_share_and_epochs(a_plan):
+def test_pairs_are_those_of_complete_trials_with_the_same_share_and_epochs(a_plan, trial_evidence):
     def evidence(x, *, gain=0.02, share=0.5, state="complete", family="then", curve=None):
-        return TrialEvidence(
-            stage="screen",
-            share=share,
-            epochs=0.2,
-            seed=7,
-            family=family,
-            configuration={"epochs": 8, "x": x},
-            state=state,
-            ndcg_at_10=0.2,
-            gain=gain,
-            seconds=1.0,
-            curve={1: 0.01, 3: 0.03} if curve is None else curve,
-        )
+        curve = {1: 0.01, 3: 0.03} if curve is None else curve
+        known = {"share": share, "epochs": 0.2, "gain": gain, "state": state, "curve": curve}
+        return trial_evidence(family, {"epochs": 8, "x": x}, 0.2, **known)
 
     trials = (
         evidence("a"),

@@ -9,7 +9,7 @@ import pytest
 from recsys import ledger
 from recsys.errors import NoRelease, NotFound
 from recsys.models import FAMILIES
-from recsys.records import Action, Evidence, TrialEvidence, dump, to_json
+from recsys.records import Action, dump, to_json
 from recsys.settings import Decision
 from recsys.tuning import close, decide, open_study, plan
 
@@ -292,33 +292,18 @@ def test_the_plan_of_a_warm_search_lists_what_becomes_of_each_earlier_search(sho
     assert decide(a_line(warm=False), shop.store, verdict, **asked).past == ()  # a cold one recalls nothing
 
 
-def test_a_search_after_ones_whose_screening_did_not_rank_screens_on_more_and_says_so(shop):
+def test_a_search_after_ones_whose_screening_did_not_rank_screens_on_more_and_says_so(
+    shop, trial_evidence, search_evidence
+):
     """Twelve configurations came out in the opposite order on the screening's share of 0.5 and on all users."""
     trials = [
-        TrialEvidence(
-            stage=stage,
-            share=share,
-            epochs=epochs,
-            seed=7,
-            family="markov",
-            configuration={"epochs": 0, "decay": n / 100},
-            state="complete",
-            ndcg_at_10=order * n / 100,
-            gain=None,
-            seconds=1.0,
+        trial_evidence(
+            "markov", {"epochs": 0, "decay": n / 100}, order * n / 100, stage=stage, share=share, epochs=epochs, seed=7
         )
         for stage, share, epochs, order in (("screen", 0.5, 0.2, 1), ("refine", 1.0, 0.4, -1))
         for n in range(12)
     ]
-    before = Evidence(
-        plan_id="before",
-        dataset_id=shop.dataset.dataset_id,
-        as_of=shop.verdict().as_of - days(30),
-        family="popularity",
-        configuration={},
-        popularity={},
-        trials=tuple(trials),
-    )
+    before = search_evidence(*trials, dataset_id=shop.dataset.dataset_id, as_of=shop.verdict().as_of - days(30))
     shop.store.put("evidence/before.json", to_json(before))
     found = decide(shop.line, shop.store, shop.verdict(), by="schedule")
     [rung] = found.rungs

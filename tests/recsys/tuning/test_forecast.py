@@ -3,7 +3,6 @@ import math
 import pytest
 
 from recsys.models import FAMILIES
-from recsys.records import Evidence, TrialEvidence
 from recsys.settings import Stage
 from recsys.tuning.forecast import Forecast, Paid, paid_before, seconds_of_any, shape
 from recsys.tuning.ranking import Standing
@@ -106,32 +105,13 @@ def test_a_trial_of_which_nothing_is_known_is_taken_for_one_of_its_stage():
     assert found == pytest.approx(2.0 * math.exp(1.3334 * scale), rel=0.001)
 
 
-def test_of_earlier_searches_what_was_trained_to_its_end_is_a_price(a_plan):
-    def trial(**changes):
-        known = {
-            "stage": "screen",
-            "share": 0.5,
-            "epochs": 0.4,
-            "seed": 0,
-            "family": "two_tower",
-            "configuration": {**TOWER, "epochs": 30},
-            "state": "complete",
-            "ndcg_at_10": 0.1,
-            "gain": 0.0,
-            "seconds": 8.0,
-        }
-        return TrialEvidence(**{**known, **changes})
+def test_of_earlier_searches_what_was_trained_to_its_end_is_a_price(trial_evidence, search_evidence):
+    def trial(family="two_tower", **changes):
+        known = {"share": 0.5, "epochs": 0.4, "seconds": 8.0}
+        return trial_evidence(family, {**TOWER, "epochs": 30}, 0.1, **known, **changes)
 
     def search(name, *trials):
-        return Evidence(
-            plan_id=name,
-            dataset_id="d",
-            as_of=a_plan().as_of,
-            family="two_tower",
-            configuration=TOWER,
-            popularity={},
-            trials=trials,
-        )
+        return search_evidence(*trials, plan_id=name)
 
     found = search(
         "before",

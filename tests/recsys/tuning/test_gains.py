@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from recsys.ledger import Entry
-from recsys.records import Action, ColumnDrift, Comparison, Estimate, Scorecard, dump
+from recsys.records import Action, ColumnDrift, Estimate, dump
 from recsys.tuning.gains import Conditions, Seen, expect, seen_of
 
 NOW = Conditions(drift=1.0, age_days=28.0)
@@ -66,58 +66,36 @@ def verdict(shop):
     return lambda **changes: replace(shop.verdict(), **changes)
 
 
-def card(release_id, ndcg):
-    level = Estimate(value=ndcg, low=ndcg, high=ndcg)
-    return Scorecard(
-        release_id=release_id,
-        dataset_id="d",
-        ndcg_at_10=level,
-        recall_at_10=level,
-        mrr=level,
-        coverage=1.0,
-        tail_share=0.5,
-        cases=100,
-        users=100,
-        finite_share=1.0,
-        constant_share=0.0,
-        size_bytes=1,
-        latency=(),
-        per_case_key="",
-    )
-
-
-def told(plan_id, action, *, as_of, of_incumbent=True, family="markov", gain=0.01, **searched):
+@pytest.fixture
+def told(a_scorecard, a_comparison):
     """What the ledger keeps of a plan from its decision to its measurement, with an incumbent at 0.2."""
-    release_id, candidate_id = f"release of {plan_id}", f"candidate of {plan_id}"
-    decided = {
-        "plan_id": plan_id,
-        "action": action,
-        "family": family,
-        "drift": 2.0,
-        "age_days": 7.0,
-        "of_incumbent": of_incumbent,
-    }
-    measured = Comparison(
-        candidate=card(release_id, 0.2 + gain),
-        incumbent=card("production", 0.2),
-        references={},
-        ndcg_gain=Estimate(value=gain, low=gain - 0.00784, high=gain + 0.00784),
-        p99_ratio=Estimate(value=1.0, low=1.0, high=1.0),
-        quantisation_loss=None,
-        by="tests",
-        as_of=as_of,
-    )
-    facts = [
-        ("decided", decided),
-        *([("searched", {"plan_id": plan_id, **searched})] if searched else []),
-        ("chosen", {"plan_id": plan_id, "candidate_id": candidate_id}),
-        ("packaged", {"candidate_id": candidate_id, "release_id": release_id}),
-        ("measured", dump(measured)),
-    ]
-    return [Entry(what=what, who="tests", why="a test", evidence=evidence, id=plan_id) for what, evidence in facts]
+
+    def told(plan_id, action, *, as_of, of_incumbent=True, family="markov", gain=0.01, **searched):
+        release_id, candidate_id = f"release of {plan_id}", f"candidate of {plan_id}"
+        decided = {
+            "plan_id": plan_id,
+            "action": action,
+            "family": family,
+            "drift": 2.0,
+            "age_days": 7.0,
+            "of_incumbent": of_incumbent,
+        }
+        cards = a_scorecard(release_id, 0.2 + gain), a_scorecard("production", 0.2)
+        known = Estimate(value=gain, low=gain - 0.00784, high=gain + 0.00784)
+        measured = a_comparison(*cards, ndcg_gain=known, as_of=as_of)
+        facts = [
+            ("decided", decided),
+            *([("searched", {"plan_id": plan_id, **searched})] if searched else []),
+            ("chosen", {"plan_id": plan_id, "candidate_id": candidate_id}),
+            ("packaged", {"candidate_id": candidate_id, "release_id": release_id}),
+            ("measured", dump(measured)),
+        ]
+        return [Entry(what=what, who="tests", why="a test", evidence=evidence, id=plan_id) for what, evidence in facts]
+
+    return told
 
 
-def test_gains_are_read_from_the_ledger_as_shares_with_their_error(a_plan):
+def test_gains_are_read_from_the_ledger_as_shares_with_their_error(a_plan, told):
     as_of = a_plan().as_of
     entries = [
         *told("a", "refit", as_of=as_of),

@@ -1,12 +1,9 @@
 """When screening has nothing better to expect, from trials that were written by hand."""
 
-from datetime import timedelta
-
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from recsys.models import FAMILIES
-from recsys.records import Evidence, TrialEvidence
 from recsys.tuning.outcomes import LOST, NOT_BEGUN
 from recsys.tuning.plateau import find, noise_of
 from recsys.tuning.trials import Entry, Trials
@@ -75,37 +72,15 @@ def test_what_was_lost_with_its_worker_says_nothing():
     assert found.ended == 12
 
 
-def test_the_noise_is_that_of_seeds_in_earlier_searches_beside_a_guess(a_plan):
+def test_the_noise_is_that_of_seeds_in_earlier_searches_beside_a_guess(trial_evidence, search_evidence):
     def tried(seed, ndcg, *, stage="confirm", **configuration):
-        return TrialEvidence(
-            stage=stage,
-            share=1.0,
-            epochs=1.0,
-            seed=seed,
-            family="two_tower",
-            configuration={**TOWER, **configuration},
-            state="complete",
-            ndcg_at_10=ndcg,
-            gain=None,
-            seconds=1.0,
-        )
-
-    def search(*trials):
-        return Evidence(
-            plan_id="before",
-            dataset_id="d",
-            as_of=a_plan().as_of - timedelta(days=9),
-            family="two_tower",
-            configuration=TOWER,
-            popularity={},
-            trials=trials,
-        )
+        return trial_evidence("two_tower", {**TOWER, **configuration}, ndcg, stage=stage, seed=seed)
 
     assert noise_of([]) == pytest.approx(0.02)
-    once = search(tried(0, 0.10), tried(0, 0.20, lr=0.05), tried(0, 0.30, stage="refine"))
+    once = search_evidence(tried(0, 0.10), tried(0, 0.20, lr=0.05), tried(0, 0.30, stage="refine"))
     assert noise_of([once]) == pytest.approx(0.02)
     # Means 0.10 and 0.20, deviations 0.01 and 0.02: 10 % each, one pair each, beside four pairs of 2 %.
-    repeated = search(
+    repeated = search_evidence(
         tried(0, 0.10 - 0.005 * 2**0.5),
         tried(1, 0.10 + 0.005 * 2**0.5),
         tried(0, 0.20 - 0.01 * 2**0.5, lr=0.05),

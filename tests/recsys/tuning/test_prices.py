@@ -1,9 +1,7 @@
-from datetime import UTC, datetime
-
 import pytest
 
 from recsys.models import FAMILIES
-from recsys.records import Action, Evidence, Sentinel, TrialEvidence
+from recsys.records import Action, Sentinel
 from recsys.tuning.prices import prices
 
 MARKOV = FAMILIES["markov"].defaults
@@ -24,30 +22,9 @@ def test_of_what_is_not_known_every_training_has_its_part_of_the_budget(a_line):
     )
 
 
-def test_what_is_known_counts(a_line):
-    trial = TrialEvidence(
-        stage="confirm",
-        share=1.0,
-        epochs=1.0,
-        seed=0,
-        family="markov",
-        configuration=MARKOV,
-        state="complete",
-        ndcg_at_10=0.1,
-        gain=0.0,
-        seconds=3.0,
-        units=1.0,
-        evaluation_s=1.0,
-    )
-    before = Evidence(
-        plan_id="before",
-        dataset_id="d",
-        as_of=datetime(2026, 1, 1, tzinfo=UTC),
-        family="markov",
-        configuration=MARKOV,
-        popularity={},
-        trials=(trial,) * 4,
-    )
+def test_what_is_known_counts(a_line, trial_evidence, search_evidence):
+    trial = trial_evidence("markov", MARKOV, 0.1, stage="confirm", seconds=3.0, units=1.0, evaluation_s=1.0)
+    before = search_evidence(*[trial] * 4)
     found = priced(a_line(), evidence=[before], searched_s=[100.0, 80.0, 500.0])
     assert found[Action.REFIT] == pytest.approx(3.0, rel=0.01)
     assert found[Action.RETUNE] == pytest.approx(100 + 3.0, rel=0.01)

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,7 +6,6 @@ import pytest
 import recsys
 from recsys import ledger, tuning
 from recsys.models import FAMILIES
-from recsys.records import Evidence, TrialEvidence
 from recsys.settings import Budgets
 from recsys.tuning import Attempt
 from recsys.tuning.past import everything
@@ -140,8 +138,19 @@ def test_what_serving_a_duplicate_costs_is_not_measured_again_but_judged_by_toda
         assert len(list(shop.store.list(f"studies/{later.plan_id}/costs/"))) == 1  # for the other workers
 
 
-def test_what_a_duplicate_saves_is_its_training_and_judging_alone():
-    trained = replace(COMPLETE, seconds=5.0, evaluation_s=3.0, constraints_s=2.0)
+@pytest.fixture
+def complete(trial_evidence):
+    return trial_evidence("markov", MARKOV, 0.25, number=4, training="t")
+
+
+@pytest.fixture
+def results(search_evidence):
+    """What is found of earlier trainings, by a plan whose own study has none."""
+    return lambda *trials, plan_id="now": Results(plan_id, lambda: [], [search_evidence(*trials)])
+
+
+def test_what_a_duplicate_saves_is_its_training_and_judging_alone(complete, results):
+    trained = replace(complete, seconds=5.0, evaluation_s=3.0, constraints_s=2.0)
     assert results(trained).find("t").seconds == 3.0
     taken_over = replace(trained, seconds=0.5, constraints_s=0.0, reused="trial 1 of it", saved_s=3.0)
     assert results(taken_over).find("t").seconds == 3.0
@@ -153,42 +162,13 @@ def test_evidence_that_cannot_be_read_costs_a_training_and_not_the_search(shop, 
     assert (found.state, found.reused) == ("complete", "")
 
 
-COMPLETE = TrialEvidence(
-    stage="screen",
-    share=1.0,
-    epochs=1.0,
-    seed=0,
-    family="markov",
-    configuration=MARKOV,
-    state="complete",
-    ndcg_at_10=0.25,
-    gain=None,
-    seconds=1.0,
-    number=4,
-    training="t",
-)
-
-
-def results(*trials, plan_id="now"):
-    evidence = Evidence(
-        plan_id="before",
-        dataset_id="d",
-        as_of=datetime(2026, 1, 1, tzinfo=UTC),
-        family="markov",
-        configuration=MARKOV,
-        popularity={},
-        trials=trials,
-    )
-    return Results(plan_id, lambda: [], [evidence])
-
-
-def test_only_what_is_complete_is_a_result():
-    found = results(COMPLETE).find("t")
+def test_only_what_is_complete_is_a_result(complete, results):
+    found = results(complete).find("t")
     assert (found.ndcg_at_10, found.source) == (0.25, "trial 4 of before")
     for state in ("fail", "pruned", "infeasible"):
-        assert results(replace(COMPLETE, state=state)).find("t") is None
-    assert results(replace(COMPLETE, training="")).find("") is None  # an older version gave no names
+        assert results(replace(complete, state=state)).find("t") is None
+    assert results(replace(complete, training="")).find("") is None  # an older version gave no names
 
 
-def test_what_a_study_found_itself_is_looked_for_in_the_study_alone():
-    assert results(COMPLETE, plan_id="before").find("t") is None
+def test_what_a_study_found_itself_is_looked_for_in_the_study_alone(complete, results):
+    assert results(complete, plan_id="before").find("t") is None

@@ -1,43 +1,31 @@
 import pytest
 
-from recsys.records import Evidence, Rung, TrialEvidence
+from recsys.records import Rung
 from recsys.tuning.rungs import fitted, raised
 
 OPPOSITE, ALIKE = -1, 1
 
 
 @pytest.fixture
-def evidence(a_plan):
+def evidence(trial_evidence, search_evidence):
     """What a search leaves whose rungs have these shares and epochs, and rank `n` configurations alike or not."""
 
     def make(order, *, n=12, **rungs):
         fidelity = {"screen": (0.25, 0.25), "refine": (1.0, 1.0)} | rungs
-        trials = tuple(
-            TrialEvidence(
+        trials = [
+            trial_evidence(
+                "f",
+                {"epochs": 8, "x": x},
+                x if stage == "screen" else order * x,
                 stage=stage,
                 share=share,
                 epochs=epochs,
                 seed=7,
-                family="f",
-                configuration={"epochs": 8, "x": x},
-                state="complete",
-                ndcg_at_10=x if stage == "screen" else order * x,
-                gain=None,
-                seconds=1.0,
             )
             for stage, (share, epochs) in fidelity.items()
             for x in range(n)
-        )
-        plan = a_plan()
-        return Evidence(
-            plan_id=f"before-{order}-{n}-{len(rungs)}",
-            dataset_id="d",
-            as_of=plan.as_of,
-            family="f",
-            configuration={"epochs": 8, "x": -1},
-            popularity={},
-            trials=trials,
-        )
+        ]
+        return search_evidence(*trials, plan_id=f"before-{order}-{n}-{len(rungs)}", family="f")
 
     return make
 

@@ -5,7 +5,6 @@ import pytest
 
 from recsys import tuning
 from recsys.models import FAMILIES
-from recsys.records import Evidence, TrialEvidence
 from recsys.tuning.promotion import entries
 from recsys.tuning.space import search_space
 from recsys.tuning.tiers import FIRST_TRIALS, Tiers, stable
@@ -26,32 +25,18 @@ def tiers(a_line, a_plan):
     return make
 
 
-def trial(configuration, ndcg, seed, *, stage="confirm", state="complete"):
-    return TrialEvidence(
-        stage=stage,
-        share=1.0,
-        epochs=1.0,
-        seed=seed,
-        family="sasrec",
-        configuration=configuration,
-        state=state,
-        ndcg_at_10=ndcg,
-        gain=None,
-        seconds=1.0,
-    )
+def trial(configuration, ndcg, seed, **said):
+    return {"configuration": configuration, "ndcg": ndcg, "seed": seed, "stage": "confirm", **said}
 
 
 @pytest.fixture
-def search_that_found(a_plan):
+def search_that_found(a_plan, trial_evidence, search_evidence):
+    """Make what a search left whose trials of one family were such."""
+
     def make(*trials, days_ago=7):
-        return Evidence(
-            plan_id=f"r{days_ago}",
-            dataset_id="d",
-            as_of=a_plan().as_of - timedelta(days=days_ago),
-            family="popularity",
-            configuration={},
-            popularity={},
-            trials=trials,
+        as_of = a_plan().as_of - timedelta(days=days_ago)
+        return search_evidence(
+            *(trial_evidence("sasrec", **each) for each in trials), plan_id=f"r{days_ago}", as_of=as_of
         )
 
     return make
