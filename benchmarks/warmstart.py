@@ -286,7 +286,7 @@ EDITS: dict[str, Edit] = {
     "renamed": Edit(
         past={"hybrid": Past(renamed={"learning_rate": "lr"})}, names_of_then=_configurations(_learning_rate)
     ),
-    "rescaled": Edit(past={"hybrid": Past(scaled={"lr": 0.001})}, names_of_then=_configurations(_in_thousandths)),
+    "rescaled": Edit(past={"hybrid": Past(scaled={"lr": (0.001,)})}, names_of_then=_configurations(_in_thousandths)),
     "widened": Edit(then=_hybrid(lr=[0.001, 0.008])),
     # What is taken away is what the best do not have: without them the rest would be an easy search for everybody.
     "narrowed": Edit(now=_hybrid(lr=[0.002, 0.02])),

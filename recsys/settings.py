@@ -173,8 +173,15 @@ class Past(_Table):
 
     family: str | None = None  # its name today, if that is another
     renamed: Mapping[str, str] = {}  # a parameter's name of then: its name today
-    scaled: Mapping[str, float] = {}  # a parameter of today: what a number of then is multiplied by
+    scaled: Mapping[str, tuple[float, ...]] = {}  # a parameter of today: what a number is multiplied by, edit by edit
     implied: Mapping[str, int | float | str | bool] = {}  # what a parameter that did not exist then amounted to
+
+    @field_validator("scaled", mode="before")
+    @classmethod
+    def _from_numbers(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: _one_or_more(factors) for name, factors in value.items()}
 
 
 class Search(_Table):
@@ -335,6 +342,11 @@ class Line(_Table):
                 f"but is {self.search.budget_s:g}",
             )
         return self
+
+
+def _one_or_more(value: object) -> object:
+    """Read one value as a list of one."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def read_line(path: Path, families: Iterable[str] = ()) -> Line:

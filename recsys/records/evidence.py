@@ -33,6 +33,15 @@ class TrialEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a line's file said of a family's earlier name, names of parameters and units."""
+
+    family: str = ""  # its name after the edit; empty: the same
+    renamed: Mapping[str, str] = field(default_factory=dict)  # as in the file, likewise the others
+    scaled: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What a closed search found, kept for the searches to come."""
 
@@ -43,3 +52,4 @@ class Evidence:
     configuration: Configuration
     popularity: Mapping[str, float]  # share of the dataset's interactions, of its most popular items
     trials: tuple[TrialEvidence, ...]
+    edits: Mapping[str, Reading] = field(default_factory=dict)  # by the family's name of then: made before the trials

@@ -4,8 +4,8 @@ from recsys.tuning.ablation import ablation, ablation_jobs, close_ablation, plan
 from recsys.tuning.choice import candidate, choose
 from recsys.tuning.decision import decide, plan
 from recsys.tuning.outcomes import Progress
-from recsys.tuning.past import check_past
 from recsys.tuning.promotion import STAGES
+from recsys.tuning.readings import check_past
 from recsys.tuning.review import kept as kept_review
 from recsys.tuning.review import newest_search, review
 from recsys.tuning.space import search_space

@@ -10,8 +10,8 @@ from scipy.stats import t as student
 from recsys.records import Block, Configuration, Estimate, Evidence, Findings, PairEffect, TrialEvidence
 from recsys.settings import Past
 from recsys.tuning.evidence import COMPLETE
-from recsys.tuning.past import edit
 from recsys.tuning.ranking import identity
+from recsys.tuning.readings import edit, unseen
 from recsys.tuning.trials import REPEAT, RUN
 
 CONFIDENCE = 0.9  # of the intervals, as of all others in a review
@@ -57,7 +57,7 @@ def untold(over: Findings, told: Sequence[Block]) -> list[tuple[str, str]]:
 
 def _block(found: Evidence, edits: Mapping[str, Past]) -> Block:
     """Read one search's block, in names of today."""
-    runs = _read([trial for trial in found.trials if trial.block == RUN], edits)
+    runs = _read([trial for trial in found.trials if trial.block == RUN], unseen(edits, found))
     family = runs[0][0]
     levels = _levels([configuration for _, configuration, _ in runs])
     complete = {

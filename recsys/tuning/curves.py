@@ -17,6 +17,7 @@ from recsys.records import Evidence, Plan, TrialResult
 from recsys.settings import Past, Stage
 from recsys.tuning.evidence import COMPLETE
 from recsys.tuning.ranking import identity
+from recsys.tuning.readings import unseen
 
 HOPELESS = 0.03  # a chance below this of going on stops a trial
 LEAST_PAIRS = 8.0  # of a family at a quarter, each counting as much as it is believed
@@ -125,7 +126,7 @@ def earlier_pairs(
     """
     return [
         Pair(
-            family=edits.get(trial.family, Past()).family or trial.family,
+            family=unseen(edits, search).get(trial.family, Past()).family or trial.family,
             quarter=quarter,
             gain=gain,
             end=trial.gain,

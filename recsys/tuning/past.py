@@ -12,16 +12,16 @@ from typing import Any
 from recsys import parts
 from recsys.columns import ITEM
 from recsys.dataset import dataset
-from recsys.errors import BadObject, LineError, NoFeedback, NotFound
+from recsys.errors import BadObject, NoFeedback, NotFound
 from recsys.models import FAMILIES
 from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, parse, to_json
 from recsys.settings import Line, Past, Stage
-from recsys.spelling import suggestion
 from recsys.store import Store
 from recsys.tuning.curves import Pair, earlier_pairs, rebased
 from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, PRUNED, UNFINISHED, PastStudy, PastTrial
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.ranking import identity
+from recsys.tuning.readings import edit, in_force, unseen
 from recsys.tuning.space import FAMILY, Space
 
 log = logging.getLogger(__name__)
@@ -40,22 +40,9 @@ class Recalled:
     carried: tuple[str, ...]  # one sentence a study or family: what was carried over as it was, changed, and dropped
 
 
-def check_past(line: Line) -> None:
-    """Refuse a `search.past` that names a family or parameters of today which there are not.
-
-    Names of then, of families as of parameters, may be any: what they were called is for the line's owner to know.
-
-    Raises:
-        LineError: It does; the message has key, rule, finding and near match of all that is wrong.
-    """
-    wrong = [said for then, past in line.search.past.items() for said in _wrong(f"search.past.{then}", then, past)]
-    if wrong:
-        raise LineError("\n".join(wrong))
-
-
 def keep(line: Line, store: Store, closed: Study) -> None:
     """Write down what a closed search found; writing it twice does no harm."""
-    made = found_by(line, store, closed)
+    made = replace(found_by(line, store, closed), edits=in_force(line.search.past, everything(store)))
     store.put(f"{FOLDER}{made.plan_id}.json", to_json(made))
 
 
@@ -141,7 +128,8 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
     Args:
         found: What the search left.
         space: Where another one looks.
-        edits: How old names and values read today, by the family's name of then.
+        edits: How old names and values read today, by the family's name of then; those that the search had seen are
+            not carried out again.
 
     Returns:
         Each configuration once, with what it showed in the last stage that it reached; and the sentence.
@@ -149,6 +137,7 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
     by_configuration: dict[str, list[TrialEvidence]] = defaultdict(list)
     left: Counter[str] = Counter()
     changed: Counter[str] = Counter()
+    edits = unseen(edits, found)
     for finding in found.trials:
         if finding.state == UNFINISHED:
             left["their worker or their time was lost"] += 1
@@ -227,23 +216,6 @@ def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     return math.sqrt(max(0.0, 1 - min(1.0, common + left)))
 
 
-def _wrong(key: str, then: str, past: Past) -> Iterable[str]:
-    """Say what is wrong with one family's table, a sentence each."""
-    today = past.family or then
-    if today not in FAMILIES:
-        at = f"{key}.family"
-        found = f"is {past.family!r}" if past.family else f"is missing, and no family of today is called {then!r}"
-        yield f"{at}: must be one of {sorted(FAMILIES)}, but {found}.{suggestion(today, FAMILIES)}"
-        return
-    known = FAMILIES[today].defaults
-    named = [(f"renamed.{before}", name) for before, name in past.renamed.items()]
-    named += [(f"scaled.{name}", name) for name in past.scaled] + [(f"implied.{name}", name) for name in past.implied]
-    for at, name in named:
-        if name not in known:
-            rule = f"must name a parameter that {today} has today, one of {sorted(known)}"
-            yield f"{key}.{at}: {rule}, but names {name!r}.{suggestion(name, known)}"
-
-
 def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
     own = identity(closed.plan.family, closed.plan.configuration)
     level: dict[str, dict[int, TrialResult]] = defaultdict(dict)
@@ -277,31 +249,6 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             constraints_s=trial.constraints_s,
             block=trial.block,
         )
-
-
-def edit(
-    past: Past, family: str, configuration: Configuration
-) -> tuple[str, dict[str, int | float | str | bool], list[str]]:
-    """Carry out what the line's file says of a configuration's names and values of then.
-
-    Returns:
-        The family and configuration as they read today, and what was changed.
-    """
-    changes = [f"{family} is {past.family} today"] if past.family else []
-    made: dict[str, int | float | str | bool] = {}
-    for then, value in configuration.items():
-        name = past.renamed.get(then, then)
-        if name != then:
-            changes.append(f"{then} is {name} today")
-        if name in past.scaled and isinstance(value, int | float) and not isinstance(value, bool):
-            changes.append(f"{name} is multiplied by {past.scaled[name]:g}")
-            value = value * past.scaled[name]
-        made[name] = value
-    for name, value in past.implied.items():
-        if name not in made:
-            changes.append(f"{name} did not exist and amounted to {value!r}")
-            made[name] = value
-    return past.family or family, made, changes
 
 
 def translate(space: Space, family: str, configuration: Configuration) -> tuple[dict[str, Any], list[str]]:

@@ -1,19 +1,30 @@
 """Turn what a review found into changes of what a line searches, each with its reason and the exact edits."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from recsys.models import FAMILIES
-from recsys.records import Block, Configuration, Edge, Edit, Evidence, Findings, Importance, Limits, Proposal
+from recsys.records import (
+    Block,
+    Configuration,
+    Edge,
+    Edit,
+    Evidence,
+    Findings,
+    Importance,
+    Limits,
+    Proposal,
+    TrialEvidence,
+)
 from recsys.settings import Line, Past
 from recsys.tuning import encoding
 from recsys.tuning.crossed import untold
 from recsys.tuning.edges import ordered
 from recsys.tuning.factorial import MOST, RUNS
-from recsys.tuning.past import edit
+from recsys.tuning.readings import edit, unseen
 from recsys.tuning.space import FAMILY, Space, Value, allows
 
 WIDER = 2  # a log range's end moves by this factor, any other by half the range, which doubles it at both ends
@@ -142,11 +153,7 @@ def _implied(line: Line, family: str, name: str, evidence: Iterable[Evidence]) -
     Today that is the family's default; said in the line's file, it stays so whatever becomes of the code.
     """
     then = {
-        finding.family
-        for found in evidence
-        for finding in found.trials
-        if _read_today(line, finding.family, finding.configuration)[0] == family
-        and name not in _read_today(line, finding.family, finding.configuration)[1]
+        finding.family for found in evidence for finding in found.trials if _lacks(name, family, line, found, finding)
     }
     return [
         Edit(key=("search", "past", of, "implied", name), was=None, now=FAMILIES[family].defaults[name])
@@ -154,9 +161,11 @@ def _implied(line: Line, family: str, name: str, evidence: Iterable[Evidence]) -
     ]
 
 
-def _read_today(line: Line, family: str, configuration: Configuration) -> tuple[str, Mapping[str, Value]]:
-    today, made, _ = edit(line.search.past.get(family, Past()), family, configuration)
-    return today, made
+def _lacks(name: str, family: str, line: Line, found: Evidence, trial: TrialEvidence) -> bool:
+    """Whether a trial of what the family was then has no such parameter, read as today."""
+    past = unseen(line.search.past, found).get(trial.family, Past())
+    today, made, _ = edit(past, trial.family, trial.configuration)
+    return today == family and name not in made
 
 
 def _widened(space: Space, family: str, name: str, ends: Sequence[Edge]) -> Limits | None:

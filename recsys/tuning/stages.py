@@ -26,6 +26,7 @@ from recsys.tuning.luck import luck
 from recsys.tuning.outcomes import CLOSED, Progress
 from recsys.tuning.promotion import STAGES, contenders, entries, is_incumbent
 from recsys.tuning.ranking import Standing, identity
+from recsys.tuning.readings import check_past
 from recsys.tuning.refresh import Room, room
 from recsys.tuning.rungs import fitted
 from recsys.tuning.space import search_space
@@ -57,7 +58,7 @@ def open_study(line: Line, store: Store, plan: Plan, studies: str, *, now: datet
     if not plan.action.searches or _closed(store, plan):
         return
     search_space(line)
-    past.check_past(line)
+    check_past(line)
     now = now or datetime.now(UTC)
     try:
         found = room(line, plan, now)

@@ -6,9 +6,8 @@ import pytest
 from recsys import tuning
 from recsys.models import FAMILIES
 from recsys.records import Evidence, Study, TrialEvidence, to_json
-from recsys.settings import Past
 from recsys.tuning import past
-from recsys.tuning.past import distance, doubt, edit, everything, recall, translate
+from recsys.tuning.past import distance, doubt, everything, recall, translate
 from recsys.tuning.space import search_space
 
 MARKOV = {"epochs": 0, "steps": 2, "decay": 0.8, "smoothing": 20.0, "neighbours": 128}
@@ -167,20 +166,6 @@ def test_a_value_that_may_no_longer_be_chosen_is_carried_as_it_was(a_line):
     parameters, changes = translate(search_space(a_line()), "markov", {**MARKOV, "steps": 16})
     assert parameters["markov.steps"] == 16  # the line allows 2 alone
     assert changes == []
-
-
-def test_what_the_line_says_of_names_and_values_of_then_is_carried_out():
-    said = Past(
-        family="two_tower", renamed={"learning_rate": "lr"}, scaled={"lr": 0.001}, implied={"dropout": 0.0, "dim": 8}
-    )
-    family, configuration, changes = edit(said, "towers", {"learning_rate": 4, "dim": 64})
-    assert (family, configuration) == ("two_tower", {"lr": 0.004, "dim": 64, "dropout": 0.0})
-    assert changes == [
-        "towers is two_tower today",
-        "learning_rate is lr today",
-        "lr is multiplied by 0.001",
-        "dropout did not exist and amounted to 0.0",
-    ]
 
 
 def test_what_is_older_or_from_other_items_is_worth_less(a_plan):
