@@ -19,7 +19,7 @@ class TrialEvidence:
     configuration: Configuration
     state: str  # complete, pruned, fail or infeasible
     ndcg_at_10: float | None
-    gain: float | None  # over the incumbent's configuration in the same stage, on the same data and seeds
+    gain: float | None  # over the incumbent's configuration in the same stage, on the same data
     seconds: float
     number: int = -1  # of the trial in its study; -1: of an older version, which did not keep it
     training: str = ""  # as of the trial's result
@@ -30,6 +30,7 @@ class TrialEvidence:
     evaluation_s: float = 0.0  # as of the trial's result
     constraints_s: float = 0.0  # as of the trial's result
     block: str = ""  # as of the trial's result
+    paired: bool = True  # whether the incumbent's had the same seed; where not, gain and curve hold what seeds do, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,6 +117,8 @@ def earlier_pairs(
 ) -> list[Pair]:
     """Gather the pairs of earlier searches whose trials of `stage` had the same share and epochs.
 
+    A trial that stood beside the incumbent with another seed tells what seeds do as well, and is left out.
+
     Args:
         evidence: Of the earlier searches.
         stage: Whose trials.
@@ -137,6 +139,7 @@ def earlier_pairs(
         if (trial.stage, trial.share, trial.epochs) == (stage, rung.share, rung.epochs)
         and trial.state == COMPLETE
         and trial.gain is not None
+        and trial.paired
         and identity(trial.family, trial.configuration) != identity(search.family, search.configuration)
         for quarter, gain in trial.curve.items()
     ]

@@ -17,6 +17,8 @@ Vector = NDArray[np.float64]
 COMPLETE, PRUNED, FAILED, INFEASIBLE = "complete", "pruned", "failed", "infeasible"
 UNFINISHED = "unfinished"  # its worker or its time was lost, which says nothing of its configuration
 
+MOST = 1500  # trials of earlier searches that are learned from, because what that costs grows with their cube
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastTrial:
@@ -35,6 +37,44 @@ class PastStudy:
     name: str
     trials: tuple[PastTrial, ...]
     doubt: float = 1.0  # how much less its values are worth than fresh ones: 1 or more, growing with drift and age
+
+
+def learned(sizes: Sequence[int], doubts: Sequence[float], *, most: int = MOST) -> list[int]:
+    """Say how many trials of each search are learned from; no more than `most` altogether.
+
+    Searches that are doubted least come first, the newer of equals. One that no longer fits leaves its place to those
+    after it that do; what is left of the room after them goes to such searches in part, in the same order.
+
+    Args:
+        sizes: Trials of each search, oldest first.
+        doubts: How much less each one's values are worth than fresh ones.
+        most: Trials that are learned from.
+
+    >>> learned([400, 1200, 300, 300], [1.0, 1.0, 1.0, 1.0])
+    [400, 500, 300, 300]
+    """
+    kept, room = [0] * len(sizes), most
+    by_worth = sorted(range(len(sizes)), key=lambda n: (doubts[n], -n))
+    for number in by_worth:
+        if sizes[number] <= room:
+            kept[number], room = sizes[number], room - sizes[number]
+    for number in by_worth:
+        if kept[number] < sizes[number]:
+            kept[number], room = room, 0
+    return kept
+
+
+def thinned(values: Vector, n: int) -> NDArray[np.int64]:
+    """Choose `n` of the values, or all where there are no more: half of them the best, the others evenly by value.
+
+    >>> thinned(np.array([5.0, 1.0, 4.0, 2.0, 3.0]), 4).tolist()
+    [0, 1, 2, 4]
+    """
+    if len(values) <= n:
+        return np.arange(len(values))
+    order = np.argsort(-values, kind="stable")
+    best, rest = order[: n // 2], order[n // 2 :]
+    return np.sort(np.concatenate([best, rest[np.linspace(0, len(rest) - 1, n - n // 2).astype(int)]]))
 
 
 def standardised(trials: Sequence[PastTrial]) -> Vector:

@@ -18,7 +18,7 @@ from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, 
 from recsys.settings import Line, Past, Stage
 from recsys.store import Store
 from recsys.tuning.curves import Pair, earlier_pairs, rebased
-from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, PRUNED, UNFINISHED, PastStudy, PastTrial
+from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, MOST, PRUNED, UNFINISHED, PastStudy, PastTrial, learned
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.ranking import identity
 from recsys.tuning.readings import edit, in_force, unseen
@@ -102,7 +102,7 @@ def assemble(
         told.append(sentence)
         if trials:
             studies.append(PastStudy(name=found.plan_id, trials=trials, doubt=doubt(found, asking, now)))
-    return Recalled(studies=tuple(studies), carried=tuple(told))
+    return Recalled(studies=tuple(studies), carried=(*told, *_too_many(studies)))
 
 
 def curves(line: Line, store: Store, plan: Plan, stage: str, evidence: Sequence[Evidence] | None = None) -> list[Pair]:
@@ -216,6 +216,17 @@ def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     return math.sqrt(max(0.0, 1 - min(1.0, common + left)))
 
 
+def _too_many(studies: Sequence[PastStudy]) -> Iterable[str]:
+    """Say which searches are learned from in part or not at all, because all of them hold too many configurations."""
+    sizes = [len(study.trials) for study in studies]
+    for study, size, count in zip(studies, sizes, learned(sizes, [study.doubt for study in studies]), strict=True):
+        if count < size:
+            yield (
+                f"{study.name}: {count} of its {size} configurations are learned from, because all searches hold "
+                f"{sum(sizes)} and no more than {MOST} are."
+            )
+
+
 def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
     own = identity(closed.plan.family, closed.plan.configuration)
     level: dict[str, dict[int, TrialResult]] = defaultdict(dict)
@@ -238,6 +249,7 @@ def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
             state=INFEASIBLE if trial.infeasible else UNFINISHED if trial.unfinished else trial.state,
             ndcg_at_10=trial.ndcg_at_10,
             gain=trial.ndcg_at_10 - beside.ndcg_at_10 if known else None,  # type: ignore[operator,union-attr]
+            paired=beside is None or beside.seed == trial.seed,
             seconds=trial.seconds,
             number=trial.number,
             training=trial.training,
@@ -279,6 +291,9 @@ def translate(space: Space, family: str, configuration: Configuration) -> tuple[
 def _trial(parameters: Mapping[str, Any], findings: Sequence[TrialEvidence], *, rebased: bool) -> PastTrial:
     """Take what the configuration showed in the last stage that it reached, as the mean over the seeds.
 
+    What failed there with every seed has failed, and what may not be released with one of them may not be at all,
+    whatever an earlier stage had promised.
+
     Args:
         parameters: By Optuna's names.
         findings: All that the search tells of it.
@@ -286,24 +301,39 @@ def _trial(parameters: Mapping[str, Any], findings: Sequence[TrialEvidence], *, 
             that of an earlier stage is taken that has one.
     """
     by_stage = [[f for f in findings if f.stage == stage] for stage in sorted(_stages(findings), key=STAGES.index)]
-    shown = [[f for f in reached if f.state == COMPLETE] or reached for reached in reversed(by_stage)]
+    seconds = sum(finding.seconds for finding in findings)
+    if state := _barred(by_stage[-1]):
+        return PastTrial(parameters=parameters, value=None, state=state, seconds=seconds)
+    sound = [[f for f in reached if f.state in (COMPLETE, PRUNED)] for reached in reversed(by_stage)]
+    shown = [[f for f in reached if f.state == COMPLETE] or reached for reached in sound if reached]
     valued = next((reached for reached in shown if _values(reached, rebased=rebased)), shown[0])
     values = _values(valued, rebased=rebased)
     return PastTrial(
         parameters=parameters,
         value=sum(values) / len(values) if values else None,
-        state=valued[0].state if valued[0].state in (COMPLETE, PRUNED, INFEASIBLE) else FAILED,
-        seconds=sum(finding.seconds for finding in findings),
+        state=valued[0].state,
+        seconds=seconds,
     )
+
+
+def _barred(reached: Sequence[TrialEvidence]) -> str:
+    """Say how all came to nothing that a configuration did in the last stage it reached; empty: it did not."""
+    if any(finding.state == INFEASIBLE for finding in reached):
+        return INFEASIBLE
+    return "" if any(finding.state in (COMPLETE, PRUNED) for finding in reached) else FAILED
 
 
 def _stages(findings: Iterable[TrialEvidence]) -> set[str]:
     return {finding.stage for finding in findings}
 
 
-def _values(findings: Iterable[TrialEvidence], *, rebased: bool) -> list[float]:
-    found = (finding.gain if rebased else finding.ndcg_at_10 for finding in findings)
-    return [value for value in found if value is not None]
+def _values(findings: Sequence[TrialEvidence], *, rebased: bool) -> list[float]:
+    """Give scores, or gains where there are any; those that hold what seeds do only where there are no others."""
+    if not rebased:
+        return [finding.ndcg_at_10 for finding in findings if finding.ndcg_at_10 is not None]
+    gains = [finding for finding in findings if finding.gain is not None]
+    fair = [finding for finding in gains if finding.paired] or gains
+    return [finding.gain for finding in fair if finding.gain is not None]
 
 
 def _age(evidence: Evidence) -> tuple[datetime, str]:

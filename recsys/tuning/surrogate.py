@@ -16,6 +16,7 @@ from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.special import ndtr
 
 from recsys.tuning.encoding import Points
+from recsys.tuning.evidence import thinned
 from recsys.tuning.kernel import JITTER, Fit, Kernel, Matrix, Vector, fit
 
 CORRELATIONS = {0.0: 0.15, 0.3: 0.05, 0.6: 0.1, 0.8: 0.15, 0.9: 0.25, 0.97: 0.3}
@@ -58,7 +59,7 @@ class PastModel:
     """The process behind past values, as the prior of a new one; its variance is 1 where nothing is known."""
 
     def __init__(self, past: Past) -> None:
-        few = _spread(past, FITTED_ON)
+        few = thinned(past.values, FITTED_ON)
         self.fit = fit(past.points[few], past.values[few], past.categorical, groups=past.searches[few])
         self._past = past
         signal = max(self.fit.signal, 0.05)
@@ -269,12 +270,3 @@ def _unit(values: Vector, past: Past | None) -> float:
     if past is not None:
         return past.scale
     return (float(np.std(values)) if len(values) else 0.0) or 1.0
-
-
-def _spread(past: Past, n: int) -> NDArray[np.int64]:
-    """Choose up to `n` past trials: the best half of them by value, the others evenly."""
-    if len(past.values) <= n:
-        return np.arange(len(past.values))
-    order = np.argsort(-past.values, kind="stable")
-    best, rest = order[: n // 2], order[n // 2 :]
-    return np.sort(np.concatenate([best, rest[np.linspace(0, len(rest) - 1, n - n // 2).astype(int)]]))

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.tuning.encoding import Encoding, Parameters, Points
-from recsys.tuning.evidence import PastStudy, spread, standardised
+from recsys.tuning.evidence import PastStudy, learned, spread, standardised, thinned
 from recsys.tuning.kernel import Vector
 from recsys.tuning.outcomes import LOST, OUT_OF_TIME
 from recsys.tuning.surrogate import Belief, Past, believe
@@ -26,7 +25,6 @@ DRAWN, BEST_PAST, VARIED = 160, 40, 100  # candidates of each origin
 BELIEVED = 0.6  # a correlation above this is as good as the whole past: what it expects is tried before what it doubts
 OPTIMISM = 0.3  # deviations by which it may be wrong to the better, then
 PROBED = 0.4  # share of the proposals that go to the kind of model tried least, where the past says nothing
-MOST = 1500  # trials of earlier searches that are learned from
 COLD = 0.15  # a correlation below this is as good as none
 CORRELATION = "warm:correlation"  # the system attribute that keeps how much the past said when a trial was proposed
 EXPECTED = "warm:expected"  # likewise, what the past alone expected of the proposal, in its standard deviations
@@ -271,15 +269,24 @@ def _reached(trial: FrozenTrial, sign: float) -> float | None:
 def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
     """Put earlier searches together as a past; nothing where they tried nothing.
 
-    What it costs grows with the cube of the trials, so those of searches that are worth least are left out beyond
-    `MOST`.
+    Of searches that hold too many trials together, those that `learned` leaves are told in the log. What a trial is
+    worth within its search is told from all of them.
     """
     points, values, searches, doubts, scales = [], [], [], [], []
-    for number, study in enumerate(_most_worth(studies)):
-        points.append(encoding.points([trial.parameters for trial in study.trials]))
-        values.append(standardised(study.trials))
-        searches.append(np.full(len(study.trials), number))
-        doubts.append(np.full(len(study.trials), study.doubt))
+    told = [study for study in studies if study.trials]
+    sizes = [len(study.trials) for study in told]
+    counts = learned(sizes, [study.doubt for study in told])
+    for number, (study, count) in enumerate(zip(told, counts, strict=True)):
+        if count < len(study.trials):
+            log.info("%d of %d trials of %s are learned from", count, len(study.trials), study.name)
+        if not count:
+            continue
+        worth = standardised(study.trials)
+        few = thinned(worth, count)
+        points.append(encoding.points([study.trials[n].parameters for n in few]))
+        values.append(worth[few])
+        searches.append(np.full(count, number))
+        doubts.append(np.full(count, study.doubt))
         scales.append(spread(study.trials))
     if not points:
         return None
@@ -292,11 +299,3 @@ def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:
         categorical=encoding.categorical,
         scale=float(np.exp(np.mean(np.log(known)))) if known else 1.0,
     )
-
-
-def _most_worth(studies: Sequence[PastStudy]) -> list[PastStudy]:
-    """Take the searches that are doubted least, the newer of equals, until they hold `MOST` trials; in their order."""
-    by_worth = sorted((n for n, study in enumerate(studies) if study.trials), key=lambda n: (studies[n].doubt, -n))
-    sizes = accumulate(len(studies[number].trials) for number in by_worth)
-    taken = [number for number, size in zip(by_worth, sizes, strict=True) if size <= MOST]
-    return [studies[number] for number in sorted(taken or by_worth[:1])]

@@ -116,13 +116,15 @@ def test_a_curve_is_rebased_where_the_incumbent_was_measured_and_what_is_counted
 
 
 def test_pairs_are_those_of_complete_trials_with_the_same_share_and_epochs(a_plan, trial_evidence):
-    def evidence(x, *, gain=0.02, share=0.5, state="complete", family="then", curve=None):
+    def evidence(x, *, gain=0.02, share=0.5, state="complete", family="then", curve=None, paired=True):
         curve = {1: 0.01, 3: 0.03} if curve is None else curve
         known = {"share": share, "epochs": 0.2, "gain": gain, "state": state, "curve": curve}
+        known |= {"paired": paired}
         return trial_evidence(family, {"epochs": 8, "x": x}, 0.2, **known)
 
     trials = (
         evidence("a"),
+        evidence("f", paired=False),
         evidence("b", share=0.25),
         evidence("c", state="pruned"),
         evidence("d", gain=None),

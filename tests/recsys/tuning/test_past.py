@@ -106,6 +106,63 @@ def test_a_configuration_counts_once_with_what_it_showed_in_its_last_stage(a_pla
     ]
 
 
+@pytest.mark.parametrize(
+    ("confirmed", "shown"),
+    [
+        ([(None, "fail")], ("failed", None)),
+        ([(None, "fail"), (None, "fail")], ("failed", None)),
+        ([(0.03, "complete"), (None, "fail")], ("complete", 0.03)),
+        ([(0.03, "complete"), (0.05, "infeasible")], ("infeasible", None)),
+        ([(None, "fail"), (0.05, "infeasible")], ("infeasible", None)),
+        ([(0.03, "complete"), (0.01, "unfinished")], ("complete", 0.03)),
+        ([(None, "unfinished")], ("complete", 0.1)),
+    ],
+)
+def test_what_failed_or_was_unsound_on_all_data_is_no_success_of_an_earlier_stage(a_plan, recalled, confirmed, shown):
+    last = [
+        trial(gain, stage="confirm", seed=seed, state=state, decay=0.5) for seed, (gain, state) in enumerate(confirmed)
+    ]
+    [study] = recalled(evidence(a_plan(), trial(0.1, decay=0.5), *last)).studies
+    [found] = study.trials
+    assert (found.state, found.value) == (shown[0], shown[1] if shown[1] is None else pytest.approx(shown[1]))
+
+
+def test_a_search_that_is_learned_from_in_part_is_named_with_how_many(a_plan, recalled):
+    def searched(name, n, days):
+        trials = [trial(0.001, decay=0.3 + at / 10000) for at in range(n)]
+        return evidence(a_plan(), *trials, plan_id=name, as_of=a_plan().as_of - timedelta(days=days))
+
+    found = recalled(searched("small", 700, 30), searched("large", 1000, 20))
+    assert found.carried[-1] == (
+        "small: 500 of its 700 configurations are learned from, because all searches hold 1700 and no more than 1500 "
+        "are."
+    )
+    assert [len(study.trials) for study in found.studies] == [700, 1000]
+
+
+def test_a_gain_over_the_incumbent_with_another_seed_is_marked_and_counts_where_there_is_no_better(
+    shop, a_plan, a_trial, recalled
+):
+    plan = a_plan(dataset_id=shop.dataset.dataset_id, family="f", configuration=MARKOV)
+    other = {**MARKOV, "decay": 0.5}
+    trials = (
+        a_trial(0, MARKOV, 0.1, seed=0),
+        a_trial(1, other, 0.13, seed=0),
+        a_trial(2, other, 0.19, seed=1),
+        a_trial(3, {**MARKOV, "decay": 0.6}, 0.12, seed=1),
+    )
+    study = Study(plan=plan, trials=trials, seconds=1.0, ended="", incumbent_misses=())
+    found = past.found_by(shop.line, shop.store, study)
+    assert [trial.paired for trial in found.trials] == [True, True, False, False]
+    markov = tuple(replace(each, family="markov") for each in found.trials)
+    [carried] = recalled(replace(found, plan_id="before", trials=markov)).studies
+    assert [(t.parameters["markov.decay"], t.value) for t in carried.trials] == [
+        (0.8, pytest.approx(0.0)),
+        (0.5, pytest.approx(0.03)),
+        (0.6, pytest.approx(0.02)),
+    ]
+
+
 def test_a_trial_whose_worker_or_time_was_lost_says_nothing_of_its_configuration(a_plan, recalled):
     lost, pruned = trial(0.09, decay=0.5, state="unfinished"), trial(0.05, decay=0.5, state="pruned")
     found = recalled(

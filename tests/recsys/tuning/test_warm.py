@@ -6,9 +6,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from recsys.tuning import warm
 from recsys.tuning.encoding import Encoding
-from recsys.tuning.evidence import PastStudy, PastTrial
+from recsys.tuning.evidence import PastStudy, PastTrial, standardised
 from recsys.tuning.surrogate import Belief, Past
 from recsys.tuning.warm import WarmSampler, gather, promise
 
@@ -83,13 +82,35 @@ def test_what_a_past_that_predicts_expects_comes_before_what_nobody_knows(correl
     assert np.argmax(promise(belief, np.array([0.5]), None)) == 1
 
 
-def test_of_a_long_past_the_searches_that_are_doubted_least_are_learned_from(monkeypatch):
-    monkeypatch.setattr(warm, "MOST", 30)
+def test_of_a_long_past_the_searches_that_are_doubted_least_are_learned_from_whole(caplog):
     encoding = Encoding(SPACE, CONDITIONS)
-    studies = [replace(past(12, seed=seed), name=str(seed), doubt=doubt) for seed, doubt in enumerate((1.0, 4.0, 2.0))]
+    studies = [
+        replace(past(n, seed=seed), name=str(seed), doubt=doubt)
+        for seed, (n, doubt) in enumerate(((400, 1.0), (1200, 2.0), (300, 4.0), (300, 3.0)))
+    ]
+    with caplog.at_level("INFO", logger="recsys.tuning.warm"):
+        found = gather(encoding, studies)
+    assert np.bincount(found.searches).tolist() == [400, 500, 300, 300]
+    assert "500 of 1200 trials of 1 are learned from" in caplog.text
+    # Of the search that is thinned out, what each trial is worth is told from all of it, and the best are there.
+    assert set(found.values[found.searches == 1]) <= set(standardised(studies[1].trials))
+    assert found.values[found.searches == 1].max() == standardised(studies[1].trials).max()
+    assert sorted(np.sort(found.values[found.searches == 1])[-250:]) == sorted(
+        np.sort(standardised(studies[1].trials))[-250:]
+    )
+
+
+def test_a_past_that_is_short_enough_is_learned_from_as_it_is():
+    encoding, studies = Encoding(SPACE, CONDITIONS), [past(12, seed=0), past(20, seed=1)]
     found = gather(encoding, studies)
-    assert sorted(set(found.doubts)) == [1.0, 2.0]
-    assert len(gather(encoding, studies[:1]).values) == 12
+    np.testing.assert_array_equal(found.values, np.concatenate([standardised(study.trials) for study in studies]))
+    points = [encoding.points([trial.parameters for trial in study.trials]) for study in studies]
+    np.testing.assert_array_equal(found.points, np.concatenate(points))
+
+
+def test_one_search_that_is_too_long_by_itself_is_thinned_out():
+    found = gather(Encoding(SPACE, CONDITIONS), [past(1600)])
+    assert len(found.values) == 1500
 
 
 def test_a_trial_that_ran_out_of_time_says_as_little_as_one_whose_worker_was_lost():
