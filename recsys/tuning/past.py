@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
 from recsys import parts
 from recsys.columns import ITEM
 from recsys.dataset import dataset
@@ -18,11 +20,12 @@ from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, 
 from recsys.settings import Line, Past, Stage
 from recsys.store import Store
 from recsys.tuning.curves import Pair, earlier_pairs, rebased
+from recsys.tuning.encoding import same
 from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, MOST, PRUNED, UNFINISHED, PastStudy, PastTrial, learned
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.ranking import identity
 from recsys.tuning.readings import edit, in_force, unseen
-from recsys.tuning.space import FAMILY, Space
+from recsys.tuning.space import FAMILY, Space, span
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +140,7 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
     by_configuration: dict[str, list[TrialEvidence]] = defaultdict(list)
     left: Counter[str] = Counter()
     changed: Counter[str] = Counter()
+    beside: Counter[str] = Counter()
     edits = unseen(edits, found)
     for finding in found.trials:
         if finding.state == UNFINISHED:
@@ -149,6 +153,7 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
         parameters, changes = translate(space, family, configuration)
         for change in [*edited, *changes]:
             changed[change] += 1
+        beside.update(name for name in parameters if _is_gone(space.distributions[name], parameters[name]))
         by_configuration[json.dumps(parameters, sort_keys=True)].append(finding)
     rebased = any(finding.gain is not None for finding in found.trials)
     trials = []
@@ -160,6 +165,7 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
             trials.append(made)
     kept = f"{found.plan_id}: {len(trials)} {'configuration' if len(trials) == 1 else 'configurations'} carried over"
     notes = [f"{what} ({_counted(n)} changed)" for what, n in changed.items()]
+    notes += [f"{name} is none of {span(space.distributions[name])} in {_counted(n)}" for name, n in beside.items()]
     notes += [f"{_counted(n)} dropped, because {why}" for why, n in left.items()]
     return tuple(trials), "; ".join([kept, *notes]) + "."
 
@@ -321,6 +327,13 @@ def _barred(reached: Sequence[TrialEvidence]) -> str:
     if any(finding.state == INFEASIBLE for finding in reached):
         return INFEASIBLE
     return "" if any(finding.state in (COMPLETE, PRUNED) for finding in reached) else FAILED
+
+
+def _is_gone(distribution: BaseDistribution, choice: object) -> bool:
+    """Whether a value is no more among several choices; where there is only one, it is not searched at all."""
+    if not isinstance(distribution, CategoricalDistribution) or distribution.single():
+        return False
+    return not any(same(choice, each) for each in distribution.choices)
 
 
 def _stages(findings: Iterable[TrialEvidence]) -> set[str]:

@@ -49,6 +49,7 @@ def warm(line: Line, plan: Plan, space: Space, past: Sequence[PastStudy]) -> War
         space=space.distributions,
         conditions=space.conditions,
         settled=space.settled,  # where past values of it differed, they still tell what they tell
+        scales=space.scales,
         start=max(4, line.search.screen.trials // 2),
         seed=int.from_bytes(digest[:4], "big"),
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys.models import FAMILIES
 from recsys.records import Plan, Sentinel
-from recsys.tuning.encoding import Encoding, Points
+from recsys.tuning.encoding import Encoding, Points, gone_from
 from recsys.tuning.evidence import COMPLETE, PastStudy, standardised
 from recsys.tuning.kernel import Vector
 from recsys.tuning.space import FAMILY, Space
@@ -29,7 +29,9 @@ def pick(space: Space, plan: Plan, studies: Sequence[PastStudy]) -> tuple[Sentin
         plan: Whose incumbent they stand beside; its name draws the probe.
         studies: Earlier searches in the terms of `space`; without any, each family's defaults stand for their best.
     """
-    encoding = Encoding(space.distributions, space.conditions)
+    searched = space.distributions
+    gone = gone_from(searched, (trial.parameters for study in studies for trial in study.trials))
+    encoding = Encoding(searched, space.conditions, scales=space.scales, gone=gone)
     own = space.parameters(plan.family, plan.configuration)
     near = encoding.points([own] if own else [])
     chosen: list[Sentinel] = []
@@ -54,12 +56,12 @@ def _good(space: Space, encoding: Encoding, studies: Sequence[PastStudy]) -> tup
         return starts, [f"the defaults of {family}" for family in space.families]
     tried.sort(key=lambda one: -one[0])
     left = tried[: max(BEST, round(GOOD * len(tried)))]
-    points = encoding.tidy(encoding.points([parameters for _, parameters, _ in left]))
+    points, of = encoding.possible(encoding.points([parameters for _, parameters, _ in left]))
     order = [0]
-    while len(order) < len(left):
-        rest = [n for n in range(len(left)) if n not in order]
+    while len(order) < len(points):
+        rest = [n for n in range(len(points)) if n not in order]
         order.append(rest[int(np.argmax(_apart(encoding, points[rest], points[order])))])
-    return points[order], [f"among the best of {left[n][2]}" for n in order]
+    return points[order], [f"among the best of {left[of[n]][2]}" for n in order]
 
 
 def _probe(plan: Plan, encoding: Encoding, near: Points, studies: Sequence[PastStudy]) -> Sentinel:

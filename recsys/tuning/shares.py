@@ -10,7 +10,7 @@ from scipy.stats import norm
 from recsys.models import FAMILIES
 from recsys.records import Configuration, Estimate, Evidence, KnobShare
 from recsys.settings import Past
-from recsys.tuning.encoding import Encoding
+from recsys.tuning.encoding import Encoding, gone_from
 from recsys.tuning.evidence import PastStudy
 from recsys.tuning.importance import LEAST
 from recsys.tuning.kernel import Vector
@@ -119,7 +119,8 @@ def _foreseen(configurations: Sequence[Named], space: Space, studies: Sequence[P
     tried = {trial.parameters[FAMILY] for study in studies for trial in study.trials}
     families = {name: space.families[name] for name in tried | {family for family, _ in configurations}}
     narrow = Space(families)
-    encoding = Encoding(narrow.distributions, narrow.conditions)
+    gone = gone_from(narrow.distributions, (trial.parameters for study in studies for trial in study.trials))
+    encoding = Encoding(narrow.distributions, narrow.conditions, gone=gone)
     past = gather(encoding, studies)
     assert past is not None, "the caller has seen that there are trials"
     parameters: list[dict[str, Any]] = [translate(narrow, *named)[0] for named in configurations]

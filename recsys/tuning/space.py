@@ -13,6 +13,7 @@ from recsys.models import COLD, FAMILIES
 from recsys.records import Configuration, Plan
 from recsys.settings import Line
 from recsys.spelling import suggestion
+from recsys.tuning.encoding import same
 
 Value = int | float | str | bool
 
@@ -50,6 +51,18 @@ class Space:
             for family, searched in self.families.items()
             for name, d in searched.items()
             if d.single() and not FAMILIES[family].space[name].single()
+        }
+
+    @property
+    def scales(self) -> dict[str, BaseDistribution]:
+        """Where a family has a range and the line lists numbers of it, by Optuna's names: the family's range."""
+        return {
+            f"{family}.{name}": FAMILIES[family].space[name]
+            for family, searched in self.families.items()
+            for name, d in searched.items()
+            if isinstance(d, CategoricalDistribution)
+            and not d.single()
+            and not isinstance(FAMILIES[family].space[name], CategoricalDistribution)
         }
 
     def suggest(self, trial: optuna.Trial) -> tuple[str, dict[str, Value]]:
@@ -114,7 +127,8 @@ def search_space(line: Line, plan: Plan | None = None) -> Space:
 def allows(distribution: BaseDistribution, value: object) -> bool:
     """Whether `value` is of the distribution's type, in its range and on its grid."""
     if isinstance(distribution, CategoricalDistribution):
-        return any(type(value) is type(choice) and value == choice for choice in distribution.choices)
+        # A whole number may stand for a fractional one, and not the other way round, as in ranges.
+        return any(same(value, choice) and type(choice) in (type(value), float) for choice in distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     types = (int,) if isinstance(distribution, IntDistribution) else (int, float)
     if type(value) not in types or not distribution.low <= value <= distribution.high:  # type: ignore[operator]
@@ -166,8 +180,11 @@ def _narrow(key: str, distribution: BaseDistribution, limits: Sequence[Any]) -> 
     for value in limits:
         if not allows(distribution, value):
             raise LineError(f"{key}: must hold {_rule(distribution)}, but holds {value!r}.")
-    if isinstance(distribution, CategoricalDistribution) or len(limits) != 2:
+    if isinstance(distribution, CategoricalDistribution):
         return CategoricalDistribution(tuple(limits))
+    if len(limits) != 2:
+        number = int if isinstance(distribution, IntDistribution) else float
+        return CategoricalDistribution(tuple(number(value) for value in limits))
     low, high = limits
     if low > high:
         raise LineError(f"{key}: must be [low, high] with low not over high, but is [{low}, {high}].")

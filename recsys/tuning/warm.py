@@ -13,7 +13,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys.tuning.encoding import Encoding, Parameters, Points
+from recsys.tuning.encoding import Encoding, Parameters, Points, gone_from
 from recsys.tuning.evidence import PastStudy, learned, spread, standardised, thinned
 from recsys.tuning.kernel import Vector
 from recsys.tuning.outcomes import LOST, OUT_OF_TIME
@@ -42,6 +42,7 @@ class WarmSampler(BaseSampler):
         space: Where to look, by parameter; None: what the study's own trials have in common.
         conditions: A parameter that exists only where another one, named first, has the value named second.
         settled: Parameters of the past that are searched no more, with the values that they have now.
+        scales: Of parameters that have a list of numbers, what these numbers lie on.
         candidates: The only configurations that may be proposed, each once, where the space is not searched freely.
         start: Trials that a search without a past has drawn evenly, or was given, before it models anything.
         seed: Of everything that is drawn.
@@ -54,6 +55,7 @@ class WarmSampler(BaseSampler):
         space: Mapping[str, BaseDistribution] | None = None,
         conditions: Mapping[str, tuple[str, Any]] | None = None,
         settled: Mapping[str, tuple[BaseDistribution, Any]] | None = None,
+        scales: Mapping[str, BaseDistribution] | None = None,
         candidates: Sequence[Parameters] | None = None,
         start: int = 6,
         seed: int = 0,
@@ -62,6 +64,7 @@ class WarmSampler(BaseSampler):
         self._space = space
         self._conditions = dict(conditions or {})
         self._settled = dict(settled or {})
+        self._scales = dict(scales or {})
         self._candidates = candidates
         self._start, self._seed = start, seed
         self._independent = RandomSampler(seed=seed)
@@ -117,10 +120,13 @@ class WarmSampler(BaseSampler):
         """Do nothing: what is drawn follows from the number of the trial."""
 
     def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
+        everything = {**space, **{name: distribution for name, (distribution, _) in self._settled.items()}}
         return Encoding(
-            {**space, **{name: distribution for name, (distribution, _) in self._settled.items()}},
+            everything,
             self._conditions,
             {name: value for name, (_, value) in self._settled.items()},
+            {name: scale for name, scale in self._scales.items() if name in everything},
+            gone_from(everything, (trial.parameters for study in self._past_studies for trial in study.trials)),
         )
 
     def _past(self, encoding: Encoding) -> Past | None:
@@ -191,7 +197,7 @@ def draw_candidates(
     if len(points):
         centres.append(points[np.argsort(-values, kind="stable")[:5]])
     if past is not None:
-        best = encoding.tidy(past.points[np.argsort(-past.values, kind="stable")[: 2 * BEST_PAST]])
+        best, _ = encoding.possible(past.points[np.argsort(-past.values, kind="stable")[: 2 * BEST_PAST]])
         best = _unique(best)[:BEST_PAST]
         pieces.append(best)
         centres.append(best[np.argsort(-past.model.expected(best), kind="stable")[:5]])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from recsys.tuning.encoding import Encoding, place, value
+from recsys.tuning.encoding import Encoding, gone_from, place, value
 
 KIND = CategoricalDistribution(["flat", "deep"])
 SPACE = {
@@ -23,6 +23,8 @@ ENCODING = Encoding(SPACE, {"layers": ("kind", "deep")})
         (KIND, "deep", 1.0),
         (KIND, "wide", 2.0),  # a choice that is gone is like no other
         (CategoricalDistribution([1, 2]), True, 2.0),  # no number, although it equals one
+        (CategoricalDistribution([0, 0.2, 0.4]), 0.0, 0.0),
+        (CategoricalDistribution([16, 32]), 32.0, 1.0),
     ],
 )
 def test_a_value_has_a_place_on_its_own_scale(distribution, number, at):
@@ -88,3 +90,52 @@ def test_what_is_settled_is_never_drawn_but_tells_past_trials_apart():
     past = encoding.points([{"kind": "flat", "lr": 0.01, "old": 0.75}])
     assert past[0, 3] == 0.75
     assert encoding.parameters(past[0])["old"] == 0.25
+
+
+STEPS = Encoding(
+    {"steps": CategoricalDistribution([3, 5, 9]), "rate": CategoricalDistribution([0.001, 0.01, 0.1])},
+    scales={"steps": IntDistribution(1, 17), "rate": FloatDistribution(0.001, 1.0, log=True)},
+)
+
+
+def test_a_list_of_numbers_lies_on_its_scale_and_a_value_beside_it_is_read_back_as_the_nearest():
+    tried = [{"steps": steps, "rate": 0.01} for steps in (2, 4.0, 8, 16, 5)]
+    points = STEPS.points(tried)
+    assert points[:, 0] == pytest.approx(np.array([1, 3, 7, 15, 4]) / 16)
+    assert points[:, 1] == pytest.approx(np.full(5, 1 / 3))
+    assert not STEPS.categorical.any()
+    assert [STEPS.parameters(point)["steps"] for point in points] == [3, 3, 9, 9, 5]
+    assert STEPS.tidy(points)[:, 0] == pytest.approx(np.array([2, 2, 8, 8, 4]) / 16)
+
+
+def test_numbers_of_a_list_on_a_log_scale_are_near_by_their_logarithm():
+    assert STEPS.parameters(STEPS.points([{"steps": 3, "rate": 0.04}])[0])["rate"] == 0.1  # 0.4 of a decade, and 0.6
+
+
+def test_drawn_numbers_are_those_of_the_list():
+    drawn = STEPS.draw(60, np.random.default_rng(0))
+    assert {STEPS.parameters(point)["steps"] for point in drawn} == {3, 5, 9}
+    assert np.array_equal(STEPS.tidy(drawn), drawn)
+
+
+def test_choices_that_are_gone_are_neither_each_other_nor_one_that_there_is():
+    tried = [{"kind": kind} for kind in ("wide", "deep", "tall", "wide")]
+    encoding = Encoding({"kind": KIND}, gone=gone_from({"kind": KIND}, tried))
+    assert encoding.points(tried)[:, 0].tolist() == [3.0, 1.0, 2.0, 3.0]
+
+
+def test_where_a_choice_is_gone_each_one_that_there_is_may_stand_for_it():
+    tried = [{"kind": "wide", "lr": 0.01}, {"kind": "flat", "lr": 0.1}]
+    encoding = Encoding({"kind": KIND, "lr": SPACE["lr"]}, gone=gone_from({"kind": KIND}, tried))
+    points, of = encoding.possible(encoding.points(tried))
+    assert points == pytest.approx(np.array([[0, 0.5], [1, 0.5], [0, 1.0]]))
+    assert of.tolist() == [0, 0, 1]
+
+
+def test_a_number_that_is_gone_from_a_list_without_a_scale_is_read_back_as_the_nearest():
+    dim = {"dim": CategoricalDistribution([32, 64])}
+    encoding = Encoding(dim, gone=gone_from(dim, [{"dim": 16}, {"dim": 128}]))
+    points = encoding.points([{"dim": 16}, {"dim": 128.0}])
+    assert sorted(points[:, 0]) == [2.0, 3.0]
+    assert [encoding.parameters(point)["dim"] for point in points] == [32, 64]
+    assert encoding.possible(points)[0][:, 0].tolist() == [0.0, 1.0]

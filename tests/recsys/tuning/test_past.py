@@ -225,6 +225,14 @@ def test_a_value_that_may_no_longer_be_chosen_is_carried_as_it_was(a_line):
     assert changes == []
 
 
+def test_values_that_a_list_has_no_more_are_carried_and_told(a_line, a_plan, recalled):
+    line = a_line(space={"markov": {"steps": [3, 5, 9], "neighbours": [128]}})
+    found = recalled(evidence(a_plan(), *(trial(0.1, steps=steps) for steps in (2, 4, 5, 16))), line=line)
+    [study] = found.studies
+    assert [t.parameters["markov.steps"] for t in study.trials] == [2, 4, 5, 16]
+    assert found.carried == ("before: 4 configurations carried over; markov.steps is none of 3, 5, 9 in 3 trials.",)
+
+
 def test_what_is_older_or_from_other_items_is_worth_less(a_plan):
     plan = a_plan()
     now = {"x": 0.5, "y": 0.5}

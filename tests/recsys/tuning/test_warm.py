@@ -234,3 +234,14 @@ def test_a_kind_of_model_that_began_badly_is_still_tried():
         kinds = [trial.params["kind"] for trial in study.trials]
         assert min(kinds.count("flat"), kinds.count("deep")) >= 8
         assert study.best_value > 0.8
+
+
+def test_where_a_range_becomes_a_list_the_past_still_says_which_of_it_are_good():
+    values = np.linspace(0.001, 1.0, 30)
+    told = PastStudy(
+        name="before", trials=tuple(PastTrial(parameters={"x": x}, value=-abs(float(x) - 0.7)) for x in values)
+    )
+    listed = {"x": CategoricalDistribution([0.1, 0.4, 0.72, 0.95])}
+    asked = WarmSampler([told], space=listed, scales={"x": FloatDistribution(0.0, 1.0)})
+    study = optuna.create_study(direction="maximize", sampler=asked)
+    assert study.ask().suggest_categorical("x", listed["x"].choices) == 0.72
