@@ -20,6 +20,7 @@ _LONGEST_MINUTES = 366 * 24 * 60
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Days = Annotated[float, Field(gt=0, le=_LONGEST_DAYS)]
+_Factor = Annotated[float, Field(gt=0)]
 
 _FEWEST_IN_A_BLOCK = 6  # what `recsys.tuning.factorial` needs for two parameters
 
@@ -173,8 +174,19 @@ class Past(_Table):
 
     family: str | None = None  # its name today, if that is another
     renamed: Mapping[str, str] = {}  # a parameter's name of then: its name today
-    scaled: Mapping[str, tuple[float, ...]] = {}  # a parameter of today: what a number is multiplied by, edit by edit
+    scaled: Mapping[str, tuple[_Factor, ...]] = {}  # a parameter of today: what a number is multiplied by, edit by edit
     implied: Mapping[str, int | float | str | bool] = {}  # what a parameter that did not exist then amounted to
+
+    @field_validator("renamed")
+    @classmethod
+    def _to_names_of_their_own(cls, renamed: Mapping[str, str]) -> Mapping[str, str]:
+        for name in renamed.values():
+            if len(both := sorted(then for then, today in renamed.items() if today == name)) > 1:
+                raise ValueError(
+                    f"must give each parameter a name of its own, but {' and '.join(both)} are both {name!r}; what was "
+                    f"renamed twice is written step by step, such as a = 'b' and b = 'c'"
+                )
+        return renamed
 
     @field_validator("scaled", mode="before")
     @classmethod

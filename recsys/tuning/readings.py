@@ -7,12 +7,14 @@ from recsys.models import FAMILIES
 from recsys.records import Configuration, Evidence, Reading
 from recsys.settings import Line, Past
 from recsys.spelling import suggestion
+from recsys.tuning.encoding import is_number
 
 
 def check_past(line: Line) -> None:
-    """Refuse a `search.past` that names a family or parameters of today which there are not.
+    """Refuse a `search.past` that names a family or parameters of today which there are not, or says what cannot be.
 
-    Names of then, of families as of parameters, may be any: what they were called is for the line's owner to know.
+    Names of then may be any: what parameters were called is for the line's owner to know, and so is what families were,
+    but one that is called so today is no other one.
 
     Raises:
         LineError: It does; the message has key, rule, finding and near match of all that is wrong.
@@ -59,9 +61,12 @@ def edit(
     made: dict[str, int | float | str | bool] = {}
     for then, value in configuration.items():
         name = _today(then, past.renamed, configuration)
+        if name != then and name in configuration and name not in past.renamed:
+            changes.append(f"{then} is left out, because {name} was there beside it")
+            continue
         if name != then:
             changes.append(f"{then} is {name} today")
-        for factor in past.scaled.get(name, ()) if _is_number(value) else ():
+        for factor in past.scaled.get(name, ()) if is_number(value) else ():
             changes.append(f"{name} is multiplied by {factor:g}")
             value = value * factor  # type: ignore[operator]
         made[name] = value
@@ -80,6 +85,9 @@ def _wrong(key: str, then: str, past: Past) -> Iterable[str]:
         found = f"is {past.family!r}" if past.family else f"is missing, and no family of today is called {then!r}"
         yield f"{at}: must be one of {sorted(FAMILIES)}, but {found}.{suggestion(today, FAMILIES)}"
         return
+    if then in FAMILIES and today != then:
+        yield f"{key}.family: must be left out, because {then} is a family of today, but is {past.family!r}."
+        return
     known = FAMILIES[today].defaults
     named = [(f"renamed.{before}", _today(before, past.renamed)) for before in past.renamed]
     named += [(f"scaled.{name}", name) for name in past.scaled] + [(f"implied.{name}", name) for name in past.implied]
@@ -87,6 +95,30 @@ def _wrong(key: str, then: str, past: Past) -> Iterable[str]:
         if name not in known:
             rule = f"must name a parameter that {today} has today, one of {sorted(known)}"
             yield f"{key}.{at}: {rule}, but names {name!r}.{suggestion(name, known)}"
+    for name in past.scaled:
+        if name in known and not is_number(known[name]):
+            rule = "must name a parameter that is a number"
+            yield f"{key}.scaled.{name}: {rule}, but {name} is {known[name]!r} by default."
+    yield from _impossible(f"{key}.implied", today, {n: value for n, value in past.implied.items() if n in known})
+
+
+def _impossible(key: str, family: str, implied: Configuration) -> Iterable[str]:
+    """Say which values no model of the family can have had; one that others make possible is no mistake."""
+    if not _why_not(family, implied):
+        return
+    alone = {name: said for name, value in implied.items() if (said := _why_not(family, {name: value}))}
+    for name, said in alone.items() or [("", _why_not(family, implied))]:
+        yield f"{key}{'.' if name else ''}{name}: must be what {family} can have, but: {said}"
+
+
+def _why_not(family: str, values: Configuration) -> str:
+    """Say why no model can be built with such values beside the family's defaults; empty: one can."""
+    own = FAMILIES[family]
+    try:
+        own.sketch({**own.defaults, **values}, n_items=1)  # whatever the catalogue: no rule is about its size
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _today(then: str, renamed: Mapping[str, str], beside: Iterable[str] = ()) -> str:
@@ -131,7 +163,3 @@ def _left(past: Past, seen: Reading) -> Past:
         scaled={name: factors for name, factors in scaled.items() if factors},
         implied=past.implied,  # changes nothing where there was such a parameter
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -78,13 +78,50 @@ def test_every_search_that_cannot_be_is_named_with_its_file(lines, wrong_space, 
             "search.past.bigram.implied.decays: must name a parameter that markov has today, one of "
             "['decay', 'epochs', 'neighbours', 'smoothing', 'steps'], but names 'decays'. Did you mean 'decay'?",
         ),
+        (
+            '[search.past.markov]\nfamily = "hybrid"',
+            "search.past.markov.family: must be left out, because markov is a family of today, but is 'hybrid'.",
+        ),
+        (
+            "[search.past.two_tower.scaled]\nsoftmax = 2.0",
+            "search.past.two_tower.scaled.softmax: must name a parameter that is a number, but softmax is 'full' by "
+            "default.",
+        ),
+        (
+            "[search.past.two_tower.scaled]\nlr = 0.0",
+            "search.past.two_tower.scaled.lr.0: must be greater than 0, but is 0.0.",
+        ),
+        (
+            "[search.past.two_tower.scaled]\nlr = [0.001, -5.0]",
+            "search.past.two_tower.scaled.lr.1: must be greater than 0, but is -5.0.",
+        ),
+        (
+            '[search.past.two_tower.implied]\nlr = "fast"',
+            "search.past.two_tower.implied.lr: must be what two_tower can have, but: lr of two_tower must be float but "
+            "is 'fast' of type str.",
+        ),
+        (
+            "[search.past.two_tower.implied]\ndropout = 7.0",
+            "search.past.two_tower.implied.dropout: must be what two_tower can have, but: dropout must lie in [0, 1) "
+            "but is 7.0.",
+        ),
+        (
+            '[search.past.two_tower.renamed]\na = "lr"\nb = "lr"',
+            "search.past.two_tower.renamed: must give each parameter a name of its own, but a and b are both 'lr'; "
+            "what was renamed twice is written step by step, such as a = 'b' and b = 'c'.",
+        ),
     ],
 )
-def test_a_past_that_names_what_does_not_exist_today_is_named_with_its_file(lines, table, found):
+def test_a_past_that_names_what_does_not_exist_or_says_what_cannot_be_is_named_with_its_file(lines, table, found):
     books = spoil(lines, "books", "[search.screen]", f"{table}\n\n[search.screen]")
     with pytest.raises(LineError) as error:
         check_lines()
     assert str(error.value) == f"{books}: {found}"
+
+
+def test_values_that_only_together_can_be_implied_may_be(lines):
+    spoil(lines, "books", "[search.screen]", "[search.past.sasrec.implied]\nheads = 3\ndim = 48\n\n[search.screen]")
+    assert check_lines()
 
 
 def test_names_of_then_may_be_any_and_each_wrong_name_of_today_is_said(lines):

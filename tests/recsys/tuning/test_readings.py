@@ -111,6 +111,13 @@ def test_what_was_renamed_twice_is_read_from_either_time(found, read):
         assert read(each, twice) == 0.004
 
 
+def test_a_renaming_does_not_write_over_a_parameter_of_that_name():
+    past = Past(renamed={"rate": "lr"})
+    _, made, changes = edit(past, "two_tower", {"rate": 4.0, "lr": 0.004})
+    assert made == {"lr": 0.004}
+    assert changes == ["rate is left out, because lr was there beside it"]
+
+
 def test_names_that_were_exchanged_are_exchanged_once():
     exchanged = {"two_tower": Past(renamed={"dim": "hidden", "hidden": "dim"})}
     both = {"dim": 32, "hidden": 64}
