@@ -12,7 +12,7 @@ from recsys.records.bundles import Bundle, FileRef, GraphTrial
 from recsys.records.codec import Record, dump, load, parse, to_json
 from recsys.records.datasets import Dataset, Span
 from recsys.records.drift import ColumnDrift, DriftVerdict
-from recsys.records.evidence import Evidence, Reading, TrialEvidence
+from recsys.records.evidence import Evidence, Known, Reading, TrialEvidence
 from recsys.records.feedback import Batch, CheckedBatch, Finding, ObjectRef, Refusal, TableVersion
 from recsys.records.plans import Action, Option, Plan, Rung, Sentinel
 from recsys.records.releases import Check, Outcome, Release, Verdict
@@ -56,6 +56,7 @@ __all__ = [
     "Importance",
     "Interaction",
     "KnobShare",
+    "Known",
     "LatencyResult",
     "Limits",
     "ObjectRef",

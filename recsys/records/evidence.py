@@ -1,4 +1,4 @@
-"""Define what a closed search leaves to those that come later."""
+"""Define what a search leaves to those that come later."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a closed search found, kept for the searches to come."""
+    """What a search has found, kept for the searches to come."""
 
     plan_id: str
     dataset_id: str
@@ -54,3 +54,12 @@ class Evidence:
     popularity: Mapping[str, float]  # share of the dataset's interactions, of its most popular items
     trials: tuple[TrialEvidence, ...]
     edits: Mapping[str, Reading] = field(default_factory=dict)  # by the family's name of then: made before the trials
+    ended: bool = True  # whether the search was closed; where not, more may come
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What earlier searches had found when a plan was made."""
+
+    ended: tuple[str, ...]  # plans of those that were closed, of which nothing changes any more
+    open: tuple[Evidence, ...]  # what the others had found until then

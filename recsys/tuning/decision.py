@@ -22,6 +22,7 @@ from recsys.studies import key
 from recsys.tuning.beginnings import with_weights
 from recsys.tuning.constraints import Costs
 from recsys.tuning.gains import Conditions
+from recsys.tuning.past import everything, remember
 from recsys.tuning.rungs import raised
 from recsys.tuning.weighing import Weighed, weigh
 
@@ -349,5 +350,7 @@ def _keep(store: Store, made: Plan, under: Conditions, *, of_incumbent: bool, mi
             id=f"decided-{made.plan_id}",
         ),
     )
+    if made.action.searches:
+        remember(store, made, everything(store))
     store.put(key(made.plan_id, "plan.json"), to_json(made))
     return made

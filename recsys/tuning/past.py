@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,11 +14,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from recsys import parts
 from recsys.columns import ITEM
 from recsys.dataset import dataset
-from recsys.errors import BadObject, NoFeedback, NotFound
+from recsys.errors import BadObject, Conflict, NoFeedback, NotFound
 from recsys.models import FAMILIES
-from recsys.records import Configuration, Evidence, Plan, Study, TrialEvidence, TrialResult, parse, to_json
+from recsys.records import Configuration, Evidence, Known, Plan, Study, TrialEvidence, TrialResult, parse, to_json
 from recsys.settings import Line, Past, Stage
 from recsys.store import Store
+from recsys.studies import key
 from recsys.tuning.curves import Pair, earlier_pairs, rebased
 from recsys.tuning.encoding import same
 from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, MOST, PRUNED, UNFINISHED, PastStudy, PastTrial, learned
@@ -45,8 +46,41 @@ class Recalled:
 
 def keep(line: Line, store: Store, closed: Study) -> None:
     """Write down what a closed search found; writing it twice does no harm."""
-    made = replace(found_by(line, store, closed), edits=in_force(line.search.past, everything(store)))
-    store.put(f"{FOLDER}{made.plan_id}.json", to_json(made))
+    _write(line, store, closed.plan, lambda: closed, ended=True)
+
+
+def keep_so_far(line: Line, store: Store, plan: Plan, results: Callable[[], Sequence[TrialResult]]) -> None:
+    """Write down what a search has found that has not ended, so that it is not lost where the search never does.
+
+    Several workers may do so at once: what lies there in the end has all trials that were results for any of them. What
+    a search found that was closed stays as it is.
+
+    Args:
+        line: Whose search, with the rungs of the plan.
+        store: The line's part of the store.
+        plan: Of the search.
+        results: Gives its trials that have ended, as they are at the moment.
+    """
+
+    def so_far() -> Study:
+        return Study(plan=plan, trials=tuple(results()), seconds=0.0, ended="", incumbent_misses=())
+
+    _write(line, store, plan, so_far, ended=False)
+
+
+def remember(store: Store, plan: Plan, evidence: Iterable[Evidence]) -> None:
+    """Write down what of the past there is when a plan is made: all of its workers see that, and nothing of later.
+
+    Args:
+        store: The line's part of the store.
+        plan: Which.
+        evidence: What searches have found until now.
+    """
+    found = list(evidence)
+    known = Known(
+        ended=tuple(one.plan_id for one in found if one.ended), open=tuple(one for one in found if not one.ended)
+    )
+    store.put(key(plan.plan_id, "past.json"), to_json(known))
 
 
 def found_by(line: Line, store: Store, closed: Study) -> Evidence:
@@ -157,15 +191,16 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
         by_configuration[json.dumps(parameters, sort_keys=True)].append(finding)
     rebased = any(finding.gain is not None for finding in found.trials)
     trials = []
-    for key, findings in by_configuration.items():
-        made = _trial(json.loads(key), findings, rebased=rebased)
+    for written, findings in by_configuration.items():
+        made = _trial(json.loads(written), findings, rebased=rebased)
         if made.value is None and made.state in (COMPLETE, PRUNED):
             left["the incumbent has no score beside theirs"] += len(findings)
         else:
             trials.append(made)
-    kept = f"{found.plan_id}: {len(trials)} {'configuration' if len(trials) == 1 else 'configurations'} carried over"
+    name = found.plan_id if found.ended else f"{found.plan_id}, which has not ended"
+    kept = f"{name}: {len(trials)} {'configuration' if len(trials) == 1 else 'configurations'} carried over"
     notes = [f"{what} ({_counted(n)} changed)" for what, n in changed.items()]
-    notes += [f"{name} is none of {span(space.distributions[name])} in {_counted(n)}" for name, n in beside.items()]
+    notes += [f"{what} is none of {span(space.distributions[what])} in {_counted(n)}" for what, n in beside.items()]
     notes += [f"{_counted(n)} dropped, because {why}" for why, n in left.items()]
     return tuple(trials), "; ".join([kept, *notes]) + "."
 
@@ -191,7 +226,7 @@ def everything(store: Store, *, left: list[str] | None = None) -> list[Evidence]
 
 
 def before(store: Store, plan: Plan, evidence: Sequence[Evidence] | None = None) -> list[Evidence]:
-    """Give what searches before that of `plan` found, oldest first.
+    """Give what searches before that of `plan` had found when it was made, oldest first.
 
     Args:
         store: The line's part of the store.
@@ -199,7 +234,12 @@ def before(store: Store, plan: Plan, evidence: Sequence[Evidence] | None = None)
         evidence: What all searches found, oldest first; None: it is read, a broken record being told and passed over.
     """
     kept = everything(store) if evidence is None else evidence
-    return [found for found in kept if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
+    earlier = [found for found in kept if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
+    known = _known(store, plan)
+    if known is None:
+        return earlier
+    ended = [found for found in earlier if found.plan_id in known.ended]
+    return sorted([*ended, *(found for found in known.open if found.as_of <= plan.as_of)], key=_age)
 
 
 def doubt(found: Evidence, asking: Plan | Evidence, now: Mapping[str, float]) -> float:
@@ -220,6 +260,49 @@ def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     common = sum(math.sqrt(share * b.get(item, 0.0)) for item, share in a.items())
     left = math.sqrt(max(0.0, 1 - sum(a.values())) * max(0.0, 1 - sum(b.values())))  # what neither list names
     return math.sqrt(max(0.0, 1 - min(1.0, common + left)))
+
+
+def _write(line: Line, store: Store, plan: Plan, found: Callable[[], Study], *, ended: bool) -> None:
+    """Write down what a search found, over what it had found before; it has seen the edits that its first trial had."""
+    at = f"{FOLDER}{plan.plan_id}.json"
+    while True:
+        there, known = _lying(store, at)
+        if known is not None and known.ended and not ended:
+            return
+        edits = in_force(line.search.past, everything(store)) if known is None else known.edits
+        # Asked for after what lies there was read, so that nobody's trials are written over.
+        made = replace(found_by(line, store, found()), edits=edits, ended=ended)
+        try:
+            if there is None:
+                store.create(at, to_json(made))
+            else:
+                store.replace(at, to_json(made), etag=there)
+        except Conflict:
+            continue
+        return
+
+
+def _lying(store: Store, at: str) -> tuple[str | None, Evidence | None]:
+    """Read what a search has found so far: its ETag, and the record where it can be read."""
+    try:
+        there = store.get(at)
+    except NotFound:
+        return None, None
+    try:
+        return there.etag, parse(Evidence, at, there.body)
+    except BadObject:
+        return there.etag, None
+
+
+def _known(store: Store, plan: Plan) -> Known | None:
+    """Read what there was when a plan was made; nothing for one that is still being made, or of an older version."""
+    if not plan.plan_id:
+        return None
+    at = key(plan.plan_id, "past.json")
+    try:
+        return parse(Known, at, store.get(at).body)
+    except NotFound:
+        return None
 
 
 def _too_many(studies: Sequence[PastStudy]) -> Iterable[str]:

@@ -65,12 +65,12 @@ def kept(store: Store, plan_id: str) -> Review:
 
 
 def newest_search(store: Store) -> str:
-    """Name the plan of the newest search whose findings are kept.
+    """Name the plan of the newest search that was closed and whose findings are kept.
 
     Raises:
         NotFound: There is none.
     """
-    return _any(store, everything(store))[-1].plan_id
+    return _any(store, [found for found in everything(store) if found.ended])[-1].plan_id
 
 
 def _any(store: Store, evidence: Sequence[Evidence]) -> Sequence[Evidence]:

@@ -208,7 +208,7 @@ def _tiers(line: Line, store: Store, plan: Plan) -> Tiers | None:
     space, evidence = search_space(line, plan), past.everything(store)
     if line.search.warm and past.recall(line, store, plan, space, evidence).studies:
         return None
-    return Tiers.of(space, plan, [found for found in evidence if found.plan_id != plan.plan_id])
+    return Tiers.of(space, plan, past.before(store, plan, evidence))
 
 
 def _closed(store: Store, plan: Plan) -> Study | None:

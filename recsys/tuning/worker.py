@@ -26,7 +26,7 @@ from recsys.tuning.curves import Foresight
 from recsys.tuning.halving import promote, sources
 from recsys.tuning.objective import Bench, run
 from recsys.tuning.outcomes import CONSTRAINTS, result
-from recsys.tuning.past import curves, everything, recall
+from recsys.tuning.past import before, curves, everything, keep_so_far, recall
 from recsys.tuning.plateau import find, noise_of
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.reuse import Results
@@ -105,7 +105,7 @@ def _ended_trials(
     contract = Contract(line, plan, trials, evidence)
     results = Results(plan.plan_id, trials.all, evidence)
     foresight = _foresight(line, store, plan, trials, evidence) if line.search.warm else None
-    noise = noise_of(evidence)
+    noise = noise_of(before(store, plan, evidence))
     while True:
         if stage == STAGES[0] and plan.action is Action.RETUNE and trials.plateau is None:
             _look_for_plateau(trials, stage, noise)
@@ -132,6 +132,7 @@ def _ended_trials(
         found = carry_out(trial, bench, trials, owner, keeps_cases=own == STAGES[-1])
         if found is None:
             return
+        keep_so_far(line, store, plan, trials.results)
         yield found
 
 

@@ -267,3 +267,82 @@ def test_the_store_of_a_search_that_is_closed_twice_holds_its_evidence_once(shop
     search(plan)
     tuning.close(shop.line, shop.store, plan, shop.studies)
     assert len(everything(shop.store)) == 1
+
+
+def some(a_trial, *numbers):
+    """Results of so many trials, the first the incumbent's."""
+    return lambda: [
+        replace(a_trial(n, {**MARKOV, "decay": 0.8 - n / 10}, 0.1 + n / 100), family="markov") for n in numbers
+    ]
+
+
+def test_a_search_that_is_killed_and_never_resumed_has_left_every_trial_that_ended(shop, retune):
+    plan = retune(incumbent="markov")
+    tuning.open_study(shop.line, shop.store, plan, shop.studies)
+    tuning.jobs(shop.line, shop.store, plan, "screen", shop.studies)
+    seen = []
+
+    def killed(found):
+        seen.append(found)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    owner = tuning.Attempt(run="monday", map_index=0, attempt=1)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.work(shop.line, shop.store, plan, "screen", shop.studies, owner=owner, on_trial=killed)
+    [kept] = everything(shop.store)
+    assert [(t.number, t.ndcg_at_10) for t in kept.trials] == [(r.number, r.ndcg_at_10) for r in seen]
+    assert not kept.ended
+
+
+def test_what_a_search_has_found_so_far_counts_and_is_named_as_such(shop, a_plan, a_trial):
+    plan = a_plan(dataset_id=shop.dataset.dataset_id, family="markov", configuration=MARKOV)
+    past.keep_so_far(shop.line, shop.store, plan, some(a_trial, 0, 1))
+    later = replace(plan, plan_id="r20260202-00000000")
+    found = recall(shop.line, shop.store, later, search_space(shop.line))
+    assert [len(study.trials) for study in found.studies] == [2]
+    assert found.carried == ("r20260126-00000000, which has not ended: 2 configurations carried over.",)
+
+
+def test_a_worker_that_comes_late_does_not_open_again_what_was_closed(shop, a_plan, a_trial):
+    plan = a_plan(dataset_id=shop.dataset.dataset_id, family="markov", configuration=MARKOV)
+    whole = Study(
+        plan=plan,
+        trials=tuple(some(a_trial, 0, 1, 2)()),
+        seconds=1.0,
+        ended="",
+        incumbent_misses=(),
+    )
+
+    def closed_meanwhile():
+        past.keep(shop.line, shop.store, whole)
+        return some(a_trial, 0, 1)()
+
+    past.keep_so_far(shop.line, shop.store, plan, closed_meanwhile)
+    [kept] = everything(shop.store)
+    assert (kept.ended, len(kept.trials)) == (True, 3)
+
+
+def test_a_search_sees_the_past_that_there_was_when_it_was_planned_however_late_its_workers_begin(
+    shop, a_plan, a_trial
+):
+    other = a_plan(plan_id="other", dataset_id=shop.dataset.dataset_id, family="markov", configuration=MARKOV)
+    past.keep_so_far(shop.line, shop.store, other, some(a_trial, 0, 1))
+    asked = replace(other, plan_id="r20260202-00000000")
+    past.remember(shop.store, asked, everything(shop.store))
+    first = recall(shop.line, shop.store, asked, search_space(shop.line))
+    past.keep_so_far(shop.line, shop.store, other, some(a_trial, 0, 1, 2))
+    another = replace(other, plan_id="another")
+    past.keep_so_far(shop.line, shop.store, another, some(a_trial, 0, 1))
+    assert recall(shop.line, shop.store, asked, search_space(shop.line)) == first
+    unplanned = recall(shop.line, shop.store, replace(other, plan_id="new"), search_space(shop.line))
+    assert [len(study.trials) for study in unplanned.studies] == [2, 3]
+
+
+def test_a_search_keeps_the_edits_that_it_had_seen_when_it_began(shop, a_line, a_plan, a_trial):
+    plan = a_plan(dataset_id=shop.dataset.dataset_id, family="markov", configuration=MARKOV)
+    past.keep_so_far(shop.line, shop.store, plan, some(a_trial, 0))
+    edited = a_line(past={"markov": {"scaled": {"smoothing": 0.1}}})
+    past.keep_so_far(edited, shop.store, plan, some(a_trial, 0, 1))
+    [kept] = everything(shop.store)
+    assert kept.edits == {}
