@@ -15,6 +15,7 @@ from scipy.special import ndtri
 Vector = NDArray[np.float64]
 
 COMPLETE, PRUNED, FAILED, INFEASIBLE = "complete", "pruned", "failed", "infeasible"
+LARGEST = 1e100  # no value can be computed with beyond it, where squares are not finite, nor can NaN
 UNFINISHED = "unfinished"  # its worker or its time was lost, which says nothing of its configuration
 
 MOST = 1500  # trials of earlier searches that are learned from, because what that costs grows with their cube
@@ -22,12 +23,17 @@ MOST = 1500  # trials of earlier searches that are learned from, because what th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastTrial:
-    """One configuration that an earlier search tried."""
+    """One configuration that an earlier search tried; one with a value that nothing can be computed with has failed."""
 
     parameters: Mapping[str, Any]  # by Optuna's names
     value: float | None  # objective, less the incumbent's in the same stage where that is known; higher is better
     state: str = COMPLETE  # or pruned, failed, infeasible
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not abs(self.value) < LARGEST:
+            object.__setattr__(self, "value", None)
+            object.__setattr__(self, "state", FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

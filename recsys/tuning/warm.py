@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.tuning.encoding import Encoding, Parameters, Points, gone_from
-from recsys.tuning.evidence import PastStudy, learned, spread, standardised, thinned
+from recsys.tuning.evidence import LARGEST, PastStudy, learned, spread, standardised, thinned
 from recsys.tuning.kernel import Vector
 from recsys.tuning.outcomes import LOST, OUT_OF_TIME
 from recsys.tuning.surrogate import Belief, Past, believe
@@ -98,8 +98,16 @@ class WarmSampler(BaseSampler):
         if candidates is None:
             candidates = draw_candidates(encoding, points, values, past, rng)
         candidates = _fresh(candidates, points, running)
-        belief = foresee(points, values, running, candidates, encoding.categorical, past)
-        gains = promise(belief, values, past)
+        with np.errstate(over="ignore", invalid="ignore"):  # it is said below
+            belief = foresee(points, values, running, candidates, encoding.categorical, past)
+            gains = promise(belief, values, past)
+        if not _finite(belief, gains):
+            log.error(
+                "trial %d of %s is drawn at random: what is believed of it is not finite",
+                trial.number,
+                study.study_name,
+            )
+            return self._searched(encoding, rng.permutation(candidates)[0], search_space)
         if len(values) and rng.random() < PROBED * (1 - (belief.correlation if past is not None else 0.0)):
             gains = np.where(_least_tried(encoding, points, running, candidates), gains, -np.inf)
         point = candidates[int(np.argmax(gains))]
@@ -176,6 +184,11 @@ def promise(belief: Belief, values: Vector, past: Past | None) -> Vector:
     if past is not None and belief.correlation > BELIEVED:
         return belief.optimistic(OPTIMISM)
     return belief.improvement(float(values.max()))
+
+
+def _finite(belief: Belief, gains: Vector) -> bool:
+    """Whether a choice can be made by what is believed; where no explanation is left, all look alike."""
+    return bool(len(belief.weights)) and bool(np.isfinite(gains).all())
 
 
 def _least_tried(encoding: Encoding, points: Points, running: Points, candidates: Points) -> NDArray[np.bool_]:
@@ -263,13 +276,18 @@ def _trials(study: Study, encoding: Encoding, number: int) -> tuple[Points, Vect
 
 
 def _reached(trial: FrozenTrial, sign: float) -> float | None:
-    """Say what a trial showed: a pruned one what it had reached, one that failed or is too costly nothing."""
+    """Say what a trial showed: a pruned one what it had reached, one that failed or is too costly nothing.
+
+    One that ended with a value that nothing can be computed with has failed, whatever its state says.
+    """
     if any(excess > 0 for excess in trial.constraints.values()):
         return None
-    if trial.state is TrialState.COMPLETE and trial.value is not None:
-        return sign * trial.value
     steps = trial.intermediate_values
-    return sign * steps[max(steps)] if trial.state is TrialState.PRUNED and steps else None
+    if trial.state is TrialState.COMPLETE:
+        value = trial.value
+    else:
+        value = steps[max(steps)] if trial.state is TrialState.PRUNED and steps else None
+    return sign * value if value is not None and abs(value) < LARGEST else None  # NaN is not less than anything
 
 
 def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:

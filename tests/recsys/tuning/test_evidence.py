@@ -28,6 +28,16 @@ def test_what_was_pruned_ranks_below_the_middle_and_what_failed_below_everything
     assert found[0] > found[1]  # it had reached more than the worst that was finished
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), -1e200])
+@pytest.mark.parametrize("state", ["complete", "pruned"])
+def test_a_value_that_nothing_can_be_computed_with_has_failed(value, state):
+    others = [trial(0.1), trial(0.2), trial(0.3), trial(0.4), trial(0.5, "pruned")]
+    strange = [*others, trial(value, state)]
+    assert strange[-1] == trial(None, "failed")
+    assert standardised(strange) == pytest.approx(standardised([*others, trial(None, "failed")]))
+    assert spread(strange) == spread(others)
+
+
 def test_of_nothing_comes_nothing():
     assert standardised([]).shape == (0,)
 

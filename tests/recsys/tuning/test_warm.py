@@ -171,6 +171,49 @@ def test_what_could_not_be_run_is_not_proposed_again(state):
     assert late.count("flat") >= 9
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        {"state": TrialState.PRUNED, "intermediate_values": {1: 0.5, 2: float("nan")}},
+        {"state": TrialState.COMPLETE, "value": float("-inf")},
+        {"state": TrialState.COMPLETE, "value": float("inf")},
+        {"state": TrialState.COMPLETE, "value": -1.7e308},
+    ],
+)
+def test_a_value_that_is_not_finite_tells_what_a_failure_does(ending):
+    def eighth(**ending):
+        study = optuna.create_study(direction="maximize", sampler=sampler(past()))
+        study.optimize(lambda trial: quality(suggest(trial)), n_trials=6)
+        params = {"kind": "flat", "lr": 0.03, "idle": 0.5}
+        study.add_trial(
+            optuna.trial.create_trial(params=params, distributions={name: SPACE[name] for name in params}, **ending)
+        )
+        return suggest(study.ask()), study.sampler.correlation
+
+    assert eighth(**ending) == eighth(state=TrialState.FAIL)
+    assert eighth(**ending)[1] > 0.5
+
+
+def test_a_past_in_which_values_are_not_finite_is_still_of_use():
+    known = past()
+    strange = tuple(
+        PastTrial(parameters=known.trials[n].parameters, value=float(v)) for n, v in enumerate(["nan", "-inf"])
+    )
+    asked = sampler(replace(known, trials=known.trials[3:] + strange))
+    assert run(asked, 1)[0] > 0.9
+    assert asked.correlation > 0.5
+
+
+def test_a_choice_that_nothing_can_be_computed_of_is_drawn_and_said_to_be(caplog):
+    tiny = tuple(replace(trial, value=1e-250 * trial.value) for trial in past().trials)
+    study = optuna.create_study(direction="maximize", sampler=sampler(PastStudy(name="before", trials=tiny)))
+    study.optimize(lambda trial: 1e90 * quality(suggest(trial)), n_trials=6)
+    said = [record for record in caplog.records if record.name == "recsys.tuning.warm"]
+    assert said[-1].levelname == "ERROR"
+    assert f"trial 5 of {study.study_name} is drawn at random: what is believed of it is not finite" in said[-1].message
+    assert len({trial.params["lr"] for trial in study.trials}) == 6
+
+
 def test_a_past_with_other_choices_and_a_wider_range_is_still_of_use():
     trials = tuple(
         PastTrial(
