@@ -1,5 +1,6 @@
 """Propose configurations from what earlier searches found, as far as they prove right in the new one."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import IntersectionSearchSpace
+from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from recsys.tuning import arguments
 from recsys.tuning.encoding import Encoding, Parameters, Points, gone_from
 from recsys.tuning.evidence import LARGEST, PastStudy, learned, spread, standardised, thinned
 from recsys.tuning.kernel import Vector
@@ -33,9 +35,40 @@ EXPECTED = "warm:expected"  # likewise, what the past alone expected of the prop
 class WarmSampler(BaseSampler):
     """An Optuna sampler with a past.
 
-    It may be used with any study of one objective. Every proposal follows from the seed, the past and the trials of the
-    study alone. Trials that are running count as if they had reached what is expected of them, so several workers do
-    not propose the same.
+    It may be used with any study of one objective, to be maximised or minimised. Every proposal follows from the seed,
+    the past and the trials of the study alone. Trials that are running count as if they had reached what is expected of
+    them, so several workers do not propose the same.
+
+    Of past values, greater ones are better whatever the study's direction: those of a search that minimised are given
+    with the other sign. Values are compared within one earlier search alone, so each may have a scale of its own.
+
+    Without a space, every parameter is drawn evenly and by itself until a trial is complete, and the past is not used.
+    From then on, what all complete trials had in common, each in the same distribution, is proposed at once and from
+    the past; a parameter that only some of them had is still drawn by itself.
+
+    >>> import math
+    >>> import optuna
+    >>> from optuna.distributions import FloatDistribution, IntDistribution
+    >>> from recsys.tuning import PastStudy, PastTrial, WarmSampler
+    >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+    >>> def loss(trial, best):
+    ...     rate, layers = trial.suggest_float("rate", 1e-4, 1.0, log=True), trial.suggest_int("layers", 1, 8)
+    ...     return abs(math.log10(rate) - best) + 0.1 * abs(layers - 3)
+    >>> before = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    >>> before.optimize(lambda trial: loss(trial, best=-2.0), n_trials=40)
+
+    The losses of that study are to be small, so they become past values with the other sign. A search of the same
+    parameters, whose best is not quite where it was, begins there:
+
+    >>> past = PastStudy(
+    ...     name="last week",
+    ...     trials=tuple(PastTrial(parameters=trial.params, value=-trial.value) for trial in before.trials),
+    ... )
+    >>> space = {"rate": FloatDistribution(1e-4, 1.0, log=True), "layers": IntDistribution(1, 8)}
+    >>> again = optuna.create_study(sampler=WarmSampler([past], space=space, seed=0))
+    >>> again.optimize(lambda trial: loss(trial, best=-2.2), n_trials=5)
+    >>> again.trials[0].value < 0.5
+    True
 
     Args:
         past: Earlier searches, already carried into the new space; none for a cold search.
@@ -45,7 +78,12 @@ class WarmSampler(BaseSampler):
         scales: Of parameters that have a list of numbers, what these numbers lie on.
         candidates: The only configurations that may be proposed, each once, where the space is not searched freely.
         start: Trials that a search without a past has drawn evenly, or was given, before it models anything.
-        seed: Of everything that is drawn.
+        seed: Of everything that is drawn, 0 or more.
+
+    Raises:
+        TypeError: The past holds something else than `PastStudy`, or another argument is of another form.
+        ValueError: Conditions or candidates name what is neither in the space nor settled, conditions go round in a
+            ring, or there are candidates without a space.
     """
 
     def __init__(
@@ -60,16 +98,16 @@ class WarmSampler(BaseSampler):
         start: int = 6,
         seed: int = 0,
     ) -> None:
-        self._past_studies = tuple(past)
-        self._space = space
+        self._past_studies = arguments.studies(past)
         self._conditions = dict(conditions or {})
         self._settled = dict(settled or {})
         self._scales = dict(scales or {})
+        arguments.check(space, self._conditions, self._settled, candidates)
+        self._space = space
         self._candidates = candidates
-        self._start, self._seed = start, seed
-        self._independent = RandomSampler(seed=seed)
-        self._intersection = IntersectionSearchSpace()
+        self._start, self._seed = arguments.whole("start", start), arguments.whole("seed", seed)
         self._gathered: dict[str, Past | None] = {}
+        self._said: set[str] = set()
         self.correlation: float | None = None
         """How much the past said of the study at the last proposal, 0 to 1; None without a past or a proposal."""
 
@@ -77,16 +115,19 @@ class WarmSampler(BaseSampler):
         """Give the space that all parameters are proposed for at once."""
         if self._space is not None:
             return dict(self._space)
-        return {name: d for name, d in self._intersection.calculate(study).items() if not d.single()}
+        common = intersection_search_space(study.get_trials(deepcopy=False))
+        return {name: d for name, d in common.items() if not d.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Propose all parameters of a trial."""
-        if not search_space:
-            return {}
         if len(study.directions) != 1:
             raise ValueError(f"WarmSampler takes studies of one objective, but this one has {len(study.directions)}.")
+        if not search_space:
+            if self._past_studies:
+                self._say_once("no space is given, so the past is not used before a trial is complete")
+            return {}
         rng = np.random.default_rng([self._seed, trial.number])
         encoding = self._encoding(search_space)
         points, values, running = _trials(study, encoding, trial.number)
@@ -122,27 +163,40 @@ class WarmSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401  # as Optuna has it
         """Draw a parameter that the space does not have."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+        name = int.from_bytes(hashlib.sha256(param_name.encode()).digest()[:8], "big")
+        state = int(np.random.SeedSequence([self._seed, trial.number, name]).generate_state(1)[0])
+        return RandomSampler(seed=state).sample_independent(study, trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:
         """Do nothing: what is drawn follows from the number of the trial."""
 
     def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
-        everything = {**space, **{name: distribution for name, (distribution, _) in self._settled.items()}}
+        distributions = {**space, **{name: distribution for name, (distribution, _) in self._settled.items()}}
+        conditions = {name: pair for name, pair in self._conditions.items() if pair[0] in distributions}
         return Encoding(
-            everything,
-            self._conditions,
+            arguments.parents_first(distributions, conditions),
+            conditions,
             {name: value for name, (_, value) in self._settled.items()},
-            {name: scale for name, scale in self._scales.items() if name in everything},
-            gone_from(everything, (trial.parameters for study in self._past_studies for trial in study.trials)),
+            {name: scale for name, scale in self._scales.items() if name in distributions},
+            gone_from(distributions, (trial.parameters for study in self._past_studies for trial in study.trials)),
         )
 
     def _past(self, encoding: Encoding) -> Past | None:
         """Gather the past once for each space: learning it takes longer than a proposal."""
         key = repr(sorted(encoding.distributions.items()))
         if key not in self._gathered:
-            self._gathered[key] = gather(encoding, self._past_studies)
+            tried = {name for study in self._past_studies for trial in study.trials for name in trial.parameters}
+            of_use = bool(tried & set(encoding.names))
+            if not of_use:
+                then, now = ", ".join(sorted(tried)) or "nothing", ", ".join(encoding.names)
+                self._say_once(f"nothing of the past is used: it tried {then}, and what is searched is {now}")
+            self._gathered[key] = gather(encoding, self._past_studies) if of_use else None
         return self._gathered[key]
+
+    def _say_once(self, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            log.warning("%s", what)
 
     def _searched(self, encoding: Encoding, point: Vector, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
         """Give a value for every searched parameter; those that do not exist at the point are never asked for."""

@@ -249,6 +249,54 @@ def test_a_study_without_a_given_space_is_searched_where_its_trials_were():
     assert study.best_params["x"] == pytest.approx(0.3, abs=0.05)
 
 
+def test_workers_of_one_seed_draw_each_trial_alike_and_no_two_trials_the_same():
+    def drawn(workers, name):
+        """Draw six trials, each by the next of several workers, without a space."""
+        storage = optuna.storages.InMemoryStorage()
+        optuna.create_study(study_name=name, storage=storage)
+        loaded = [
+            optuna.load_study(study_name=name, storage=storage, sampler=WarmSampler(seed=4)) for _ in range(workers)
+        ]
+        trials = [loaded[number % workers].ask() for number in range(6)]
+        return [(trial.suggest_float("x", -1, 1), trial.suggest_float("y", -1, 1)) for trial in trials]
+
+    alone = drawn(1, "alone")
+    assert drawn(2, "two") == drawn(6, "begun anew each time") == alone
+    assert len({number for pair in alone for number in pair}) == 12
+
+
+def test_a_past_that_cannot_be_used_yet_is_said_once(caplog):
+    study = optuna.create_study(direction="maximize", sampler=WarmSampler([past()], seed=3))
+    study.optimize(lambda trial: quality(suggest(trial)), n_trials=4)
+    said = [record.message for record in caplog.records if record.name == "recsys.tuning.warm"]
+    assert said == ["no space is given, so the past is not used before a trial is complete"]
+    assert study.sampler.correlation is not None
+
+
+def test_a_past_of_other_parameters_is_said_to_be_of_no_use_once_and_left_alone(caplog):
+    space = {"x": FloatDistribution(-1, 1), "y": FloatDistribution(-1, 1)}
+    known = WarmSampler([past()], space=space)
+
+    def objective(trial):
+        return -((trial.suggest_float("x", -1, 1) - 0.3) ** 2) - trial.suggest_float("y", -1, 1) ** 2
+
+    study = optuna.create_study(direction="maximize", sampler=known)
+    study.optimize(objective, n_trials=8)
+    assert [record.message for record in caplog.records if record.name == "recsys.tuning.warm"] == [
+        "nothing of the past is used: it tried idle, kind, layers, lr, and what is searched is x, y"
+    ]
+    assert known.correlation is None
+
+
+def test_a_parameter_listed_before_the_one_it_hangs_on_is_proposed_all_the_same():
+    turned = dict(reversed(SPACE.items()))
+    asked = WarmSampler([past()], space=turned, conditions=CONDITIONS)
+    study = optuna.create_study(direction="maximize", sampler=asked)
+    proposed = study.sampler.sample_relative(study, study.ask()._cached_frozen_trial, turned)
+    assert proposed["kind"] == "deep"
+    assert abs(proposed["layers"] - 4) <= 2
+
+
 def test_where_only_some_configurations_may_be_proposed_each_is_proposed_once():
     allowed = [
         {"kind": kind, "lr": lr, "idle": 0.5} | ({"layers": 4} if kind == "deep" else {})
