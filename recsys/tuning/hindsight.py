@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import spearmanr
 
+from recsys.tuning.observations import given
 from recsys.tuning.warm import COLD, CORRELATION, EXPECTED
 
 LEAST = 5  # proposals from which a rank correlation is told
@@ -16,7 +17,7 @@ LEAST = 5  # proposals from which a rank correlation is told
 
 def said(trials: Iterable[FrozenTrial]) -> str:
     """Say both in one sentence; nothing where no trial was proposed from a past."""
-    asked = [trial for trial in trials if EXPECTED in trial.system_attrs]
+    asked = [trial for trial in trials if EXPECTED in trial.system_attrs and not _all_given(trial)]
     if not asked:
         return ""
     weight = asked[-1].system_attrs[CORRELATION]
@@ -25,7 +26,8 @@ def said(trials: Iterable[FrozenTrial]) -> str:
         believed += ", which is as good as not at all"
     ended = [trial for trial in asked if trial.state is TrialState.COMPLETE]
     if len(ended) < LEAST:
-        return f"{believed}; {len(ended)} proposals came to their end, too few to say whether that was right."
+        came = "1 proposal came to its end" if len(ended) == 1 else f"{len(ended) or 'no'} proposals came to their end"
+        return f"{believed}; {came}, too few to say whether that was right."
     expected, reached = [trial.system_attrs[EXPECTED] for trial in ended], [trial.value for trial in ended]
     if len(set(expected)) == 1 or len(set(reached)) == 1:
         return f"{believed}; the {len(ended)} proposals that came to their end were all alike, and cannot be ranked."
@@ -33,3 +35,9 @@ def said(trials: Iterable[FrozenTrial]) -> str:
         f"{believed}; what they expected of the {len(ended)} proposals that came to their end has a rank correlation "
         f"of {spearmanr(expected, reached).statistic:.2f} with what these reached."
     )
+
+
+def _all_given(trial: FrozenTrial) -> bool:
+    """Whether a trial was enqueued with every parameter that it has, so that nothing was proposed for it."""
+    fixed = given(trial)
+    return bool(fixed) and trial.params.keys() <= fixed.keys()

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,13 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from recsys.tuning import arguments
 from recsys.tuning.encoding import Encoding, Parameters, Points, gone_from
-from recsys.tuning.evidence import LARGEST, PastStudy, learned, spread, standardised, thinned
+from recsys.tuning.evidence import PastStudy, learned, spread, standardised, thinned
 from recsys.tuning.kernel import Vector
-from recsys.tuning.outcomes import LOST, OUT_OF_TIME
+from recsys.tuning.observations import PROPOSAL, Observations, given, observe, tried
 from recsys.tuning.surrogate import Belief, Past, believe
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,9 @@ OPTIMISM = 0.3  # deviations by which it may be wrong to the better, then
 PROBED = 0.4  # share of the proposals that go to the kind of model tried least, where the past says nothing
 COLD = 0.15  # a correlation below this is as good as none
 CORRELATION = "warm:correlation"  # the system attribute that keeps how much the past said when a trial was proposed
-EXPECTED = "warm:expected"  # likewise, what the past alone expected of the proposal, in its standard deviations
+EXPECTED = "warm:expected"  # likewise, what the past alone expected of the trial, in its standard deviations
+
+_TAKING = Lock()  # the threads of a process take their proposals one after another
 
 
 class WarmSampler(BaseSampler):
@@ -50,7 +52,6 @@ class WarmSampler(BaseSampler):
     >>> import optuna
     >>> from optuna.distributions import FloatDistribution, IntDistribution
     >>> from recsys.tuning import PastStudy, PastTrial, WarmSampler
-    >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
     >>> def loss(trial, best):
     ...     rate, layers = trial.suggest_float("rate", 1e-4, 1.0, log=True), trial.suggest_int("layers", 1, 8)
     ...     return abs(math.log10(rate) - best) + 0.1 * abs(layers - 3)
@@ -103,10 +104,12 @@ class WarmSampler(BaseSampler):
         self._settled = dict(settled or {})
         self._scales = dict(scales or {})
         arguments.check(space, self._conditions, self._settled, candidates)
+        self._now = {name: value for name, (_, value) in self._settled.items()}
         self._space = space
         self._candidates = candidates
         self._start, self._seed = arguments.whole("start", start), arguments.whole("seed", seed)
         self._gathered: dict[str, Past | None] = {}
+        self._listed: dict[str, dict[bytes, Parameters]] = {}
         self._said: set[str] = set()
         self.correlation: float | None = None
         """How much the past said of the study at the last proposal, 0 to 1; None without a past or a proposal."""
@@ -128,36 +131,18 @@ class WarmSampler(BaseSampler):
             if self._past_studies:
                 self._say_once("no space is given, so the past is not used before a trial is complete")
             return {}
-        rng = np.random.default_rng([self._seed, trial.number])
-        encoding = self._encoding(search_space)
-        points, values, running = _trials(study, encoding, trial.number)
-        past = self._past(encoding) if self._past_studies else None
-        candidates = None if self._candidates is None else encoding.points(self._candidates)
-        if past is None and len(values) < self._start:
-            choice = encoding.draw(1, rng) if candidates is None else _fresh(candidates, points, running)
-            return self._searched(encoding, rng.permutation(choice)[0], search_space)
-        if candidates is None:
-            candidates = draw_candidates(encoding, points, values, past, rng)
-        candidates = _fresh(candidates, points, running)
-        with np.errstate(over="ignore", invalid="ignore"):  # it is said below
-            belief = foresee(points, values, running, candidates, encoding.categorical, past)
-            gains = promise(belief, values, past)
-        if not _finite(belief, gains):
-            log.error(
-                "trial %d of %s is drawn at random: what is believed of it is not finite",
-                trial.number,
-                study.study_name,
-            )
-            return self._searched(encoding, rng.permutation(candidates)[0], search_space)
-        if len(values) and rng.random() < PROBED * (1 - (belief.correlation if past is not None else 0.0)):
-            gains = np.where(_least_tried(encoding, points, running, candidates), gains, -np.inf)
-        point = candidates[int(np.argmax(gains))]
-        if past is not None:
-            self.correlation = belief.correlation
+        fixed = {name: value for name, value in given(trial).items() if name in search_space}
+        encoding = self._encoding(search_space, fixed)
+        past = self._past(self._encoding(search_space)) if self._past_studies else None
+        ranked, correlation = self._ranked(study, trial, encoding, past)
+        point = self._take(study, trial, encoding, list(ranked))
+        proposed = {name: value for name, value in self._read(encoding, point).items() if name in search_space}
+        if past is not None and correlation is not None and not proposed.keys() <= fixed.keys():
+            self.correlation = correlation
             expected = float(past.model.expected(point[None])[0])
-            study._storage.set_trial_system_attr(trial._trial_id, CORRELATION, belief.correlation)
+            study._storage.set_trial_system_attr(trial._trial_id, CORRELATION, correlation)
             study._storage.set_trial_system_attr(trial._trial_id, EXPECTED, expected)
-        return self._searched(encoding, point, search_space)
+        return proposed
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -170,13 +155,81 @@ class WarmSampler(BaseSampler):
     def reseed_rng(self) -> None:
         """Do nothing: what is drawn follows from the number of the trial."""
 
-    def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
+    def _ranked(
+        self, study: Study, trial: FrozenTrial, encoding: Encoding, past: Past | None
+    ) -> tuple[Points, float | None]:
+        """Put the points that may be proposed in the order in which they should be.
+
+        Returns:
+            The points, and how much the past says of the study; None where that was not asked.
+        """
+        rng = np.random.default_rng([self._seed, trial.number])
+        seen = observe(study, encoding, trial.number, self._now)
+        candidates = None if self._candidates is None else _allowed(encoding, self._candidates, given(trial))
+        if past is None and len(seen.values) < self._start:
+            choice = encoding.draw(1, rng) if candidates is None else _fresh(candidates, seen)
+            return rng.permutation(choice), None
+        if candidates is None:
+            candidates = draw_candidates(encoding, seen.points, seen.values, past, rng)
+        candidates = _fresh(candidates, seen)
+        with np.errstate(over="ignore", invalid="ignore"):  # it is said below
+            belief = foresee(seen.points, seen.values, seen.running, candidates, encoding.categorical, past)
+            gains = promise(belief, seen.values, past)
+        if not _finite(belief, gains):
+            log.error(
+                "trial %d of %s is drawn at random: what is believed of it is not finite",
+                trial.number,
+                study.study_name,
+            )
+            return rng.permutation(candidates), None
+        if len(seen.values) and rng.random() < PROBED * (1 - (belief.correlation if past is not None else 0.0)):
+            gains = np.where(_least_tried(encoding, seen, candidates), gains, -np.inf)
+        return candidates[np.argsort(-gains, kind="stable")], belief.correlation
+
+    def _take(self, study: Study, trial: FrozenTrial, encoding: Encoding, ranked: Sequence[Vector]) -> Vector:
+        """Store the first of the points that no other trial has by now, so that all others see it.
+
+        Storages know no write on condition. Of two workers who store the same at the same moment, the one with the
+        later trial sees it afterwards, and takes what comes next.
+        """
+        with _TAKING:
+            others = self._tried(study, trial, encoding)
+            for point in ranked:
+                if point.tobytes() in others.values():
+                    continue
+                self._store(study, trial, encoding, point)
+                others = self._tried(study, trial, encoding)
+                if not any(number < trial.number and other == point.tobytes() for number, other in others.items()):
+                    return point
+            self._store(study, trial, encoding, ranked[0])
+            return ranked[0]
+
+    def _tried(self, study: Study, trial: FrozenTrial, encoding: Encoding) -> dict[int, bytes]:
+        """Give the points of all other trials, by number."""
+        found = tried(study, but=trial.number)
+        points = encoding.points([{**self._now, **parameters} for parameters in found.values()])
+        return {number: point.tobytes() for number, point in zip(found, points, strict=True)}
+
+    def _store(self, study: Study, trial: FrozenTrial, encoding: Encoding, point: Vector) -> None:
+        study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, self._read(encoding, point))
+
+    def _read(self, encoding: Encoding, point: Vector) -> dict[str, Any]:
+        """Read a point as parameters; a candidate to the last digit as it was given, so that it is known again."""
+        key = repr(sorted(encoding.distributions.items()))
+        if key not in self._listed:
+            listed = self._candidates or ()
+            points = encoding.points(listed)
+            self._listed[key] = {at.tobytes(): one for at, one in zip(points, listed, strict=True)}
+        return {**encoding.parameters(point), **self._listed[key].get(point.tobytes(), {})}
+
+    def _encoding(self, space: Mapping[str, BaseDistribution], fixed: Parameters | None = None) -> Encoding:
+        """Make the space's, in which a trial's fixed parameters are settled."""
         distributions = {**space, **{name: distribution for name, (distribution, _) in self._settled.items()}}
         conditions = {name: pair for name, pair in self._conditions.items() if pair[0] in distributions}
         return Encoding(
             arguments.parents_first(distributions, conditions),
             conditions,
-            {name: value for name, (_, value) in self._settled.items()},
+            {**self._now, **(fixed or {})},
             {name: scale for name, scale in self._scales.items() if name in distributions},
             gone_from(distributions, (trial.parameters for study in self._past_studies for trial in study.trials)),
         )
@@ -185,11 +238,11 @@ class WarmSampler(BaseSampler):
         """Gather the past once for each space: learning it takes longer than a proposal."""
         key = repr(sorted(encoding.distributions.items()))
         if key not in self._gathered:
-            tried = {name for study in self._past_studies for trial in study.trials for name in trial.parameters}
-            of_use = bool(tried & set(encoding.names))
+            then = {name for study in self._past_studies for trial in study.trials for name in trial.parameters}
+            of_use = bool(then & set(encoding.names))
             if not of_use:
-                then, now = ", ".join(sorted(tried)) or "nothing", ", ".join(encoding.names)
-                self._say_once(f"nothing of the past is used: it tried {then}, and what is searched is {now}")
+                past, now = ", ".join(sorted(then)) or "nothing", ", ".join(encoding.names)
+                self._say_once(f"nothing of the past is used: it tried {past}, and what is searched is {now}")
             self._gathered[key] = gather(encoding, self._past_studies) if of_use else None
         return self._gathered[key]
 
@@ -197,10 +250,6 @@ class WarmSampler(BaseSampler):
         if what not in self._said:
             self._said.add(what)
             log.warning("%s", what)
-
-    def _searched(self, encoding: Encoding, point: Vector, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-        """Give a value for every searched parameter; those that do not exist at the point are never asked for."""
-        return {name: value for name, value in encoding.parameters(point).items() if name in space}
 
 
 def foresee(
@@ -245,13 +294,13 @@ def _finite(belief: Belief, gains: Vector) -> bool:
     return bool(len(belief.weights)) and bool(np.isfinite(gains).all())
 
 
-def _least_tried(encoding: Encoding, points: Points, running: Points, candidates: Points) -> NDArray[np.bool_]:
+def _least_tried(encoding: Encoding, seen: Observations, candidates: Points) -> NDArray[np.bool_]:
     """Mark the candidates of that kind which has been tried least; the first choice that others hang on tells kinds."""
     roots = {encoding.names.index(parent) for parent, _ in encoding.conditions.values() if parent in encoding.names}
     if not roots:
         return np.ones(len(candidates), bool)
     kinds = candidates[:, min(roots)]
-    tried = np.concatenate([points, running])[:, min(roots)]
+    tried = np.concatenate([seen.points, seen.running])[:, min(roots)]
     counts = {kind: int((tried == kind).sum()) for kind in np.unique(kinds)}
     return np.asarray(kinds == min(counts, key=lambda kind: counts[kind]), bool)
 
@@ -274,9 +323,15 @@ def draw_candidates(
     return _unique(np.concatenate(pieces))
 
 
-def _fresh(candidates: Points, points: Points, running: Points) -> Points:
+def _allowed(encoding: Encoding, candidates: Sequence[Parameters], fixed: Parameters) -> Points:
+    """Give the candidates that have a trial's fixed parameters; where none has them, all of them with these instead."""
+    agreeing = [one for one in candidates if all(one.get(name, value) == value for name, value in fixed.items())]
+    return encoding.points(agreeing) if agreeing else _unique(encoding.tidy(encoding.points(candidates)))
+
+
+def _fresh(candidates: Points, seen: Observations) -> Points:
     """Leave out what has been tried or is being tried, unless that is all there is."""
-    known = {point.tobytes() for point in np.concatenate([points, running])}
+    known = {point.tobytes() for point in np.concatenate([seen.points, seen.running])}
     fresh = np.array([point.tobytes() not in known for point in candidates])
     return candidates[fresh] if fresh.any() else candidates
 
@@ -309,39 +364,6 @@ def _tamed(values: Vector, past: Past | None) -> Vector:
         return values
     low = values < floor
     return np.where(low, floor - width * np.log1p(np.maximum(floor - values, 0) / width), values)
-
-
-def _trials(study: Study, encoding: Encoding, number: int) -> tuple[Points, Vector, Points]:
-    """Give the points and values of what ended and the points of what runs; higher values are better."""
-    sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
-    ended: list[tuple[Parameters, float | None]] = []
-    running: list[Parameters] = []
-    for trial in study.get_trials(deepcopy=False):
-        if trial.number == number or not trial.params or {LOST, OUT_OF_TIME} & set(trial.user_attrs):
-            continue  # what did not come to its end for want of a worker or of time says nothing of its configuration
-        if trial.state is TrialState.RUNNING:
-            running.append(trial.params)
-        elif trial.state.is_finished():
-            ended.append((trial.params, _reached(trial, sign)))
-    known = [value for _, value in ended if value is not None]
-    worst = min(known, default=0.0)
-    values = np.array([worst if value is None else value for _, value in ended])
-    return encoding.points([parameters for parameters, _ in ended]), values, encoding.points(running)
-
-
-def _reached(trial: FrozenTrial, sign: float) -> float | None:
-    """Say what a trial showed: a pruned one what it had reached, one that failed or is too costly nothing.
-
-    One that ended with a value that nothing can be computed with has failed, whatever its state says.
-    """
-    if any(excess > 0 for excess in trial.constraints.values()):
-        return None
-    steps = trial.intermediate_values
-    if trial.state is TrialState.COMPLETE:
-        value = trial.value
-    else:
-        value = steps[max(steps)] if trial.state is TrialState.PRUNED and steps else None
-    return sign * value if value is not None and abs(value) < LARGEST else None  # NaN is not less than anything
 
 
 def gather(encoding: Encoding, studies: Sequence[PastStudy]) -> Past | None:

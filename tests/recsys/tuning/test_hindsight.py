@@ -1,4 +1,5 @@
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from recsys.tuning.hindsight import said
@@ -25,7 +26,28 @@ def test_what_was_expected_and_what_was_reached_are_compared_by_rank():
 def test_too_few_proposals_are_not_ranked():
     assert said([proposed(0.1, 0.2, weight=0.1), proposed(0.3, None, weight=0.1)]) == (
         "Earlier searches were believed with a correlation of 0.10 in the end, which is as good as not at all; "
-        "1 proposals came to their end, too few to say whether that was right."
+        "1 proposal came to its end, too few to say whether that was right."
+    )
+
+
+def test_what_was_enqueued_whole_is_no_proposal():
+    def enqueued(fixed, **attributes):
+        return create_trial(
+            value=0.5,
+            params={"x": 0.1, "y": 0.2},
+            distributions=dict.fromkeys("xy", FloatDistribution(0, 1)),
+            system_attrs={"fixed_params": fixed, **attributes},
+        )
+
+    partly, whole = (
+        enqueued(fixed, **{EXPECTED: 0.1, CORRELATION: 0.5}) for fixed in ({"x": 0.1}, {"x": 0.1, "y": 0.2})
+    )
+    assert said([whole]) == ""
+    assert said([partly, whole, proposed(0.1, None)]).endswith(
+        "; 1 proposal came to its end, too few to say whether that was right."
+    )
+    assert said([proposed(0.1, None)]).endswith(
+        "; no proposals came to their end, too few to say whether that was right."
     )
 
 

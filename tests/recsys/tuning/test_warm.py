@@ -1,4 +1,5 @@
 from dataclasses import replace
+from threading import Barrier
 
 import numpy as np
 import optuna
@@ -8,8 +9,9 @@ from optuna.trial import TrialState
 
 from recsys.tuning.encoding import Encoding
 from recsys.tuning.evidence import PastStudy, PastTrial, standardised
+from recsys.tuning.observations import PROPOSAL
 from recsys.tuning.surrogate import Belief, Past
-from recsys.tuning.warm import WarmSampler, gather, promise
+from recsys.tuning.warm import EXPECTED, WarmSampler, gather, promise
 
 SPACE = {
     "kind": CategoricalDistribution(["flat", "deep"]),
@@ -153,6 +155,99 @@ def test_trials_under_way_keep_others_from_proposing_the_same():
     study = optuna.create_study(direction="maximize", sampler=sampler(past()))
     asked = [suggest(study.ask()) for _ in range(4)]
     assert len({tuple(sorted(parameters.items())) for parameters in asked}) == 4
+
+
+def test_trials_that_have_not_taken_up_all_of_their_proposals_keep_others_from_the_same():
+    allowed = [{"kind": "flat", "lr": 0.001 * n, "idle": 0.5} for n in range(1, 5)]
+    asked = WarmSampler(space=SPACE, conditions=CONDITIONS, candidates=allowed)
+    study = optuna.create_study(direction="maximize", sampler=asked)
+    begun = [study.ask() for _ in range(4)]
+    for trial in begun:
+        trial.suggest_categorical("kind", ["flat", "deep"])
+    assert sorted(suggest(trial)["lr"] for trial in begun) == [one["lr"] for one in allowed]
+
+
+def test_threads_that_ask_at_the_same_moment_are_given_different_points():
+    together = Barrier(4)
+
+    def objective(trial):
+        together.wait()
+        return quality(suggest(trial))
+
+    for studies in ((), (past(),)):
+        allowed = [{"kind": "flat", "lr": 0.001 * n, "idle": 0.5} for n in range(1, 13)]
+        asked = WarmSampler(studies, space=SPACE, conditions=CONDITIONS, candidates=allowed, start=4)
+        study = optuna.create_study(direction="maximize", sampler=asked)
+        study.optimize(objective, n_trials=12, n_jobs=4)
+        assert len({trial.params["lr"] for trial in study.trials}) == 12
+
+
+class Simultaneous(optuna.storages.InMemoryStorage):
+    """A storage in which an earlier trial is given the same proposal just before the second one's is stored."""
+
+    def set_trial_system_attr(self, trial_id, key, value):
+        if key == PROPOSAL and trial_id == 1 and PROPOSAL not in self.get_trial(0).system_attrs:
+            super().set_trial_system_attr(0, key, value)
+        super().set_trial_system_attr(trial_id, key, value)
+
+
+def test_of_two_that_store_the_same_proposal_at_once_the_later_trial_takes_another():
+    def second(storage):
+        study = optuna.create_study(direction="maximize", sampler=sampler(past()), storage=storage)
+        study.ask()
+        return study, suggest(study.ask())
+
+    _, wanted = second(optuna.storages.InMemoryStorage())
+    study, taken = second(Simultaneous())
+    assert study.trials[0].system_attrs[PROPOSAL] == wanted
+    assert taken == study.trials[1].system_attrs[PROPOSAL] != wanted
+    assert quality(taken) > 0.8
+
+
+def test_what_is_expected_is_expected_of_what_is_run():
+    """Half of the trial is enqueued, and not what the past would have proposed."""
+    known = past()
+    study = optuna.create_study(direction="maximize", sampler=sampler(known))
+    study.enqueue_trial({"kind": "flat", "lr": 0.9})
+    suggest(study.ask())
+    [trial] = study.trials
+    encoding = Encoding(SPACE, CONDITIONS)
+    model = gather(encoding, [known]).model
+    assert trial.params["kind"] == "flat"
+    assert trial.params["lr"] == 0.9
+    assert trial.system_attrs[EXPECTED] == pytest.approx(float(model.expected(encoding.points([trial.params]))[0]))
+    assert trial.system_attrs[PROPOSAL] == trial.params
+
+
+def test_what_a_trial_leaves_open_is_proposed_for_what_it_was_given():
+    """Of the family that was given, the past knows what is best, though it would have proposed the other one."""
+    study = optuna.create_study(direction="maximize", sampler=sampler(past()))
+    study.enqueue_trial({"kind": "flat"})
+    assert abs(np.log10(suggest(study.ask())["lr"]) - np.log10(0.03)) < 0.5
+    allowed = [{"kind": "deep", "lr": 0.03, "layers": 4, "idle": 0.5}, {"kind": "flat", "lr": 0.5, "idle": 0.5}]
+    chosen = WarmSampler([past()], space=SPACE, conditions=CONDITIONS, candidates=allowed)
+    study = optuna.create_study(direction="maximize", sampler=chosen)
+    study.enqueue_trial({"kind": "flat"})
+    study.enqueue_trial({"idle": 0.25})
+    assert suggest(study.ask()) == allowed[1]
+    assert suggest(study.ask()) == pytest.approx({**allowed[0], "idle": 0.25})
+
+
+def test_of_a_trial_that_was_given_whole_nothing_is_expected():
+    study = optuna.create_study(direction="maximize", sampler=sampler(past()))
+    study.enqueue_trial({"kind": "flat", "lr": 0.9, "idle": 0.1})
+    trial = study.ask()
+    suggest(trial)
+    trial.suggest_float("of no space", 0, 1)
+    assert EXPECTED not in study.trials[0].system_attrs
+
+
+def test_a_settled_parameter_that_trials_do_not_have_keeps_none_from_being_known():
+    settled = {"idle": (SPACE["idle"], 0.5)}
+    space = {"kind": CategoricalDistribution(["flat"]), "lr": FloatDistribution(0.1, 0.3, step=0.1)}
+    study = optuna.create_study(direction="maximize", sampler=WarmSampler([past()], space=space, settled=settled))
+    rates = [study.ask(space).params["lr"] for _ in range(3)]
+    assert sorted(rates) == pytest.approx([0.1, 0.2, 0.3])
 
 
 @pytest.mark.parametrize("state", ["failed", "infeasible"])
@@ -301,13 +396,13 @@ def test_where_only_some_configurations_may_be_proposed_each_is_proposed_once():
     allowed = [
         {"kind": kind, "lr": lr, "idle": 0.5} | ({"layers": 4} if kind == "deep" else {})
         for kind in ("flat", "deep")
-        for lr in (0.01, 0.03, 0.1)
+        for lr in (0.003, 0.03, 0.5)
     ]
     for studies in ((), (past(),)):
         chosen = WarmSampler(studies, space=SPACE, conditions=CONDITIONS, candidates=allowed, start=2, seed=0)
         study = optuna.create_study(direction="maximize", sampler=chosen)
         study.optimize(lambda trial: quality(suggest(trial)), n_trials=6)
-        tried = sorted((t.params["kind"], round(t.params["lr"], 6)) for t in study.trials)
+        tried = sorted((t.params["kind"], t.params["lr"]) for t in study.trials)
         assert tried == sorted((one["kind"], one["lr"]) for one in allowed)
 
 
