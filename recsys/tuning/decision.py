@@ -29,6 +29,7 @@ from recsys.tuning.weighing import Weighed, weigh
 log = logging.getLogger(__name__)
 
 ROOM_FOR_SENTINELS = 8  # screening trials of a search that lists sentinels before its sampler is asked
+ROOM_FOR_PROBE = 3  # trials that must be left to its sampler where fewer list the probe alone
 
 SPARE = 2.0  # a short search may take so many times what it is expected to
 
@@ -135,15 +136,19 @@ def decide(
 def _sentinels(line: Line, taken: Action, weighed: Weighed) -> tuple[Sentinel, ...]:
     """Give what is tried beside the incumbent before anything else is.
 
-    A search that starts from the past first tries the best of it, and the probe that can prove it wrong; a very small
-    one leaves that to its sampler.
+    A search that starts from the past first tries the best of it, and the probe that can prove it wrong. A small one
+    leaves the best to its sampler, and a very small one the probe, too, since each family's defaults take a trial.
     """
     if taken is Action.SENTINELS:
         return weighed.sentinels
     begins_warm = taken is Action.RETUNE and line.search.warm and weighed.has_past
-    if not begins_warm or line.search.screen.trials < ROOM_FOR_SENTINELS:
+    if not begins_warm:
         return ()
-    return (weighed.sentinels[0], weighed.sentinels[-1])
+    best, probe = weighed.sentinels[0], weighed.sentinels[-1]
+    if line.search.screen.trials >= ROOM_FOR_SENTINELS:
+        return (best, probe)
+    drawn = line.search.screen.trials - len(line.search.families) - 1  # less the incumbent, the defaults and the probe
+    return (probe,) if drawn >= ROOM_FOR_PROBE else ()
 
 
 def plan(store: Store, plan_id: str) -> Plan:
