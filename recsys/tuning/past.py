@@ -46,10 +46,16 @@ class Recalled:
 
 def keep(line: Line, store: Store, closed: Study) -> None:
     """Write down what a closed search found; writing it twice does no harm."""
-    _write(line, store, closed.plan, lambda: closed, ended=True)
+    _write(line, store, closed.plan, lambda: closed, None, ended=True)
 
 
-def keep_so_far(line: Line, store: Store, plan: Plan, results: Callable[[], Sequence[TrialResult]]) -> None:
+def keep_so_far(
+    line: Line,
+    store: Store,
+    plan: Plan,
+    results: Callable[[], Sequence[TrialResult]],
+    evidence: Sequence[Evidence] | None = None,
+) -> None:
     """Write down what a search has found that has not ended, so that it is not lost where the search never does.
 
     Several workers may do so at once: what lies there in the end has all trials that were results for any of them. What
@@ -60,12 +66,13 @@ def keep_so_far(line: Line, store: Store, plan: Plan, results: Callable[[], Sequ
         store: The line's part of the store.
         plan: Of the search.
         results: Gives its trials that have ended, as they are at the moment.
+        evidence: What all searches found, oldest first; None: it is read.
     """
 
     def so_far() -> Study:
         return Study(plan=plan, trials=tuple(results()), seconds=0.0, ended="", incumbent_misses=())
 
-    _write(line, store, plan, so_far, ended=False)
+    _write(line, store, plan, so_far, evidence, ended=False)
 
 
 def remember(store: Store, plan: Plan, evidence: Iterable[Evidence]) -> None:
@@ -262,14 +269,24 @@ def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     return math.sqrt(max(0.0, 1 - min(1.0, common + left)))
 
 
-def _write(line: Line, store: Store, plan: Plan, found: Callable[[], Study], *, ended: bool) -> None:
+def _write(
+    line: Line,
+    store: Store,
+    plan: Plan,
+    found: Callable[[], Study],
+    evidence: Sequence[Evidence] | None,
+    *,
+    ended: bool,
+) -> None:
     """Write down what a search found, over what it had found before; it has seen the edits that its first trial had."""
     at = f"{FOLDER}{plan.plan_id}.json"
     while True:
         there, known = _lying(store, at)
         if known is not None and known.ended and not ended:
             return
-        edits = in_force(line.search.past, everything(store)) if known is None else known.edits
+        edits = (
+            known.edits if known else in_force(line.search.past, everything(store) if evidence is None else evidence)
+        )
         # Asked for after what lies there was read, so that nobody's trials are written over.
         made = replace(found_by(line, store, found()), edits=edits, ended=ended)
         try:

@@ -100,10 +100,11 @@ def _ended_trials(
     )
     searched = search_space(line, plan)
     start = Start.read(store, plan.weights, frozen.vocabulary) if plan.weights else None
-    evidence = everything(store)
+    kept = everything(store)
+    evidence = before(store, plan, kept)
     sampler = _sampler(line, store, plan, trials, owner, searched, evidence)
     contract = Contract(line, plan, trials, evidence)
-    results = Results(plan.plan_id, trials.all, evidence)
+    results = Results(plan.plan_id, trials.all, [found for found in kept if found.ended])  # equal is equal, whenever
     foresight = _foresight(line, store, plan, trials, evidence) if line.search.warm else None
     noise = noise_of(before(store, plan, evidence))
     while True:
@@ -132,7 +133,7 @@ def _ended_trials(
         found = carry_out(trial, bench, trials, owner, keeps_cases=own == STAGES[-1])
         if found is None:
             return
-        keep_so_far(line, store, plan, trials.results)
+        keep_so_far(line, store, plan, trials.results, kept)
         yield found
 
 
