@@ -15,4 +15,4 @@ def test_seconds_count_until_a_complete_trial_reaches_the_level(level, found):
 
 
 def test_the_line_can_be_searched():
-    assert set(search_space(Line.model_validate(LINE)).families) == {"two_tower", "sasrec"}
+    assert set(search_space(Line.model_validate(LINE)).families) == {"two_tower", "sasrec", "hybrid"}
