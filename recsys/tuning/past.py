@@ -90,15 +90,22 @@ def remember(store: Store, plan: Plan, evidence: Iterable[Evidence]) -> None:
     store.put(key(plan.plan_id, "past.json"), to_json(known))
 
 
-def found_by(line: Line, store: Store, closed: Study) -> Evidence:
-    """Say what a search found, in terms that later ones can use."""
+def found_by(line: Line, store: Store, closed: Study, popularity: Mapping[str, float] | None = None) -> Evidence:
+    """Say what a search found, in terms that later ones can use.
+
+    Args:
+        line: Whose search, with the rungs of the plan.
+        store: The line's part of the store.
+        closed: What the search came to, or has come to so far.
+        popularity: Shares of its dataset's most popular items; None: they are read.
+    """
     return Evidence(
         plan_id=closed.plan.plan_id,
         dataset_id=closed.plan.dataset_id,
         as_of=closed.plan.as_of,
         family=closed.plan.family,
         configuration=closed.plan.configuration,
-        popularity=_popularity(store, closed.plan.dataset_id),
+        popularity=_popularity(store, closed.plan.dataset_id) if popularity is None else popularity,
         trials=tuple(_trials(line, closed)),
     )
 
@@ -288,7 +295,8 @@ def _write(
             known.edits if known else in_force(line.search.past, everything(store) if evidence is None else evidence)
         )
         # Asked for after what lies there was read, so that nobody's trials are written over.
-        made = replace(found_by(line, store, found()), edits=edits, ended=ended)
+        made = found_by(line, store, found(), known.popularity if known else None)
+        made = replace(made, edits=edits, ended=ended)
         try:
             if there is None:
                 store.create(at, to_json(made))

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -132,8 +133,9 @@ class WarmSampler(BaseSampler):
                 self._say_once("no space is given, so the past is not used before a trial is complete")
             return {}
         fixed = {name: value for name, value in given(trial).items() if name in search_space}
-        encoding = self._encoding(search_space, fixed)
-        past = self._past(self._encoding(search_space)) if self._past_studies else None
+        whole = self._encoding(search_space)
+        past = self._past(whole) if self._past_studies else None
+        encoding = replace(whole, settled={**whole.settled, **fixed})
         ranked, correlation = self._ranked(study, trial, encoding, past)
         point = self._take(study, trial, encoding, list(ranked))
         proposed = {name: value for name, value in self._read(encoding, point).items() if name in search_space}
@@ -222,14 +224,13 @@ class WarmSampler(BaseSampler):
             self._listed[key] = {at.tobytes(): one for at, one in zip(points, listed, strict=True)}
         return {**encoding.parameters(point), **self._listed[key].get(point.tobytes(), {})}
 
-    def _encoding(self, space: Mapping[str, BaseDistribution], fixed: Parameters | None = None) -> Encoding:
-        """Make the space's, in which a trial's fixed parameters are settled."""
+    def _encoding(self, space: Mapping[str, BaseDistribution]) -> Encoding:
         distributions = {**space, **{name: distribution for name, (distribution, _) in self._settled.items()}}
         conditions = {name: pair for name, pair in self._conditions.items() if pair[0] in distributions}
         return Encoding(
             arguments.parents_first(distributions, conditions),
             conditions,
-            {**self._now, **(fixed or {})},
+            self._now,
             {name: scale for name, scale in self._scales.items() if name in distributions},
             gone_from(distributions, (trial.parameters for study in self._past_studies for trial in study.trials)),
         )

@@ -106,7 +106,7 @@ def _ended_trials(
     contract = Contract(line, plan, trials, evidence)
     results = Results(plan.plan_id, trials.all, [found for found in kept if found.ended])  # equal is equal, whenever
     foresight = _foresight(line, store, plan, trials, evidence) if line.search.warm else None
-    noise = noise_of(before(store, plan, evidence))
+    noise = noise_of(evidence)
     while True:
         if stage == STAGES[0] and plan.action is Action.RETUNE and trials.plateau is None:
             _look_for_plateau(trials, stage, noise)
