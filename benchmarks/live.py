@@ -1,8 +1,10 @@
 """Retune a line on MovieLens-1M as it lands, and count the seconds until a search reaches what a cold one does.
 
 Each chain is the feedback of other people. Its line is retuned cold at the first moments, which gives it a past and an
-incumbent. At each later moment the next dataset is searched twice: by a cold search that has no past and no weights,
-and by the line's own, which has both and whose candidate goes through the gate, so that the chain goes on from it.
+incumbent. At each later moment the next dataset is searched twice: by a cold search, which is the first of a line that
+has just begun, with the popularity baseline in production, no past and no weights; and by the line's own, which has all
+three and whose candidate goes through the gate, so that the chain goes on from it. With `--told` the cold search has
+production's configuration as its first trial, as if somebody had written it down, and still no past and no weights.
 Seconds are of the processor and of training alone, so that nothing else that runs on the machine decides.
 """
 
@@ -95,32 +97,34 @@ def main() -> None:
     parser.add_argument("--chains", type=int, default=2, help="lines, each with other people and other seeds")
     parser.add_argument("--moments", type=int, default=5, help="searches of each line, the first two of them cold")
     parser.add_argument("--people", type=float, default=0.15, help="share of MovieLens-1M's people in each line")
+    parser.add_argument("--told", action="store_true", help="tell the cold searches production's configuration")
     asked = parser.parse_args()
     if asked.moments <= COLD:
         parser.error(f"--moments must be over {COLD}, because so many only make a past, but is {asked.moments}")
     logging.basicConfig(level=logging.ERROR)
-    run = partial(chain, moments=asked.moments, people=asked.people)
+    run = partial(chain, moments=asked.moments, people=asked.people, told=asked.told)
     workers = min(os.cpu_count() or 1, asked.chains)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         found = [one for each in pool.map(run, range(asked.chains)) for one in each]
-    _show(found)
+    _show(found, told=asked.told)
 
 
-def chain(number: int, *, moments: int, people: float) -> list[Comparison]:
+def chain(number: int, *, moments: int, people: float, told: bool) -> list[Comparison]:
     """Take one line through all its moments.
 
     Args:
         number: Of the chain: whose feedback, and the seed of everything that is drawn.
         moments: How many searches.
         people: Share of the people.
+        told: Whether cold searches are told production's configuration.
     """
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[number % len(cores)]})  # one thread each, so that neither takes the other's core
     with tempfile.TemporaryDirectory(prefix="retune-live-") as folder:
-        return list(_compared(number, Path(folder), moments=moments, people=people))
+        return list(_compared(number, Path(folder), moments=moments, people=people, told=told))
 
 
-def _compared(number: int, folder: Path, *, moments: int, people: float) -> Iterator[Comparison]:
+def _compared(number: int, folder: Path, *, moments: int, people: float, told: bool) -> Iterator[Comparison]:
     events = _events(number, people)
     ours, cold = _line(number, warm=True), _line(number, warm=False)
     before = events[TIME].min().to_pydatetime()
@@ -132,15 +136,21 @@ def _compared(number: int, folder: Path, *, moments: int, people: float) -> Iter
         if at < COLD:
             _release(site, _search(site, dataset))
         else:
-            yield _compare(number, f"{until:%Y-%m-%d}", site, cold, dataset, folder / f"cold-{at}")
+            shutil.copytree(folder / "line", folder / f"cold-{at}")
+            forgetful = _forgetful(_site(cold, folder / f"cold-{at}"), dataset, told=told)
+            yield _compare(number, f"{until:%Y-%m-%d}", site, forgetful, dataset)
         before = until
 
 
-def _compare(number: int, moment: str, site: stages.Site, cold: Line, dataset: Dataset, folder: Path) -> Comparison:
-    shutil.copytree(folder.parent / "line", folder)
-    forgetful = _site(cold, folder)
-    for entry in forgetful.store.list("evidence/"):
-        forgetful.store.delete(entry.key)
+def _forgetful(site: stages.Site, dataset: Dataset, *, told: bool) -> stages.Site:
+    """Take all from a line but its feedback, and what is in production where it may know that."""
+    for entry in [*site.store.list("evidence/"), *([] if told else site.store.list("channel/"))]:
+        site.store.delete(entry.key)
+    stages.baseline(site, dataset, by="benchmarks")
+    return site
+
+
+def _compare(number: int, moment: str, site: stages.Site, forgetful: stages.Site, dataset: Dataset) -> Comparison:
     cold_plan, own_plan = _search(forgetful, dataset), _search(site, dataset)
     told = stages.close_search(site, own_plan).transfer
     chosen = stages.choose(forgetful, cold_plan).validation_ndcg_at_10
@@ -246,7 +256,7 @@ def _events(number: int, people: float) -> pd.DataFrame:
     )
 
 
-def _show(found: Sequence[Comparison]) -> None:
+def _show(found: Sequence[Comparison], *, told: bool) -> None:
     ratios = np.array([one.ratio for one in found])
     draws = np.random.default_rng(0).choice(ratios, (DRAWS, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
@@ -268,7 +278,8 @@ def _show(found: Sequence[Comparison]) -> None:
     rows.append(["all", "median", *[""] * 7, f"{np.median(ratios):.1f} [{low:.1f}, {high:.1f}]"])
     show(
         "live",
-        title="Processor seconds of training until a cold search's final NDCG@10, on MovieLens-1M as it lands",
+        title="Processor seconds of training until a cold search's final NDCG@10, on MovieLens-1M as it lands"
+        + (", the cold search told production's configuration" if told else ""),
         columns=[
             "chain",
             "dataset of",
@@ -283,7 +294,7 @@ def _show(found: Sequence[Comparison]) -> None:
         ],
         rows=rows,
         figures={
-            "live_seconds_cold_over_ours": round(float(np.median(ratios)), 2),
+            f"live_seconds_{'told' if told else 'cold'}_over_ours": round(float(np.median(ratios)), 2),
             "low": round(float(low), 2),
             "high": round(float(high), 2),
             "comparisons": len(found),

@@ -76,3 +76,4 @@ class Plan:
     refit_weights: Weights | None = None  # from which the last training may, which learns up to the holdout
     cold_because: str = ""  # why trials may not begin from the incumbent's weights
     control: Configuration = field(default_factory=dict)  # the incumbent's, trained cold beside it; empty: it is cold
+    brief: Configuration = field(default_factory=dict)  # the incumbent's, for few epochs from its weights; empty: none

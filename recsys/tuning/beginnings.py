@@ -1,5 +1,6 @@
 """Decide which weights a plan's trainings may begin from, and how the incumbent's configuration is tried then."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +15,8 @@ from recsys.store import Store
 from recsys.transfer import usable_weights
 from recsys.tuning.space import search_space
 
+BRIEF = 0.25  # of the epochs that it took cold, with which the incumbent's configuration is tried from its weights
+
 
 def with_weights(line: Line, store: Store, plan: Plan, incumbent: Bundle) -> Plan:
     """Say in the plan which weights its trainings may begin from.
@@ -23,7 +26,9 @@ def with_weights(line: Line, store: Store, plan: Plan, incumbent: Bundle) -> Pla
     Where trials may, the incumbent's configuration begins from its weights, and the same trained cold is its control.
     Where they may not, it is trained cold. What began from weights may have taken few epochs and small steps, with
     which nothing would come of a cold start; so a cold one is given the epochs and steps with which the line of its
-    ancestors began. Sentinels that would begin from weights which there are not begin cold.
+    ancestors began. What has learned most of it already may need few epochs more, so the incumbent's configuration is
+    also tried from its weights with a quarter of those epochs, unless it has as few itself. Sentinels that would begin
+    from weights which there are not begin cold.
 
     Args:
         line: Whose search.
@@ -49,10 +54,17 @@ def with_weights(line: Line, store: Store, plan: Plan, incumbent: Bundle) -> Pla
     begins = plan.configuration.get("start", COLD)
     if made.weights and "start" in plan.configuration:
         warm = {**plan.configuration, "start": INCUMBENT if begins == COLD else begins}
-        return replace(made, configuration=warm, control=_cold(store, incumbent, plan))
+        control = _cold(store, incumbent, plan)
+        return replace(made, configuration=warm, control=control, brief=_brief(warm, control))
     if begins != COLD and (plan.action.searches or last is None):
         return replace(made, configuration=_cold(store, incumbent, plan), cold_because=why_not)
     return made
+
+
+def _brief(warm: Configuration, cold: Configuration) -> Configuration:
+    """Shorten what begins from weights to a part of what it takes cold; nothing where it is no longer than that."""
+    epochs = math.ceil(BRIEF * int(cold["epochs"]))
+    return {**warm, "epochs": epochs} if epochs < int(warm["epochs"]) else {}
 
 
 def _begun_cold(sentinel: Sentinel) -> Sentinel:

@@ -13,16 +13,17 @@ UNKNOWN_RESERVE = 0.4  # share of the budget kept for later stages while nothing
 MOST_RESERVE = 0.6  # share that later stages may claim: more would starve the stage that finds their trials
 
 
-def left_s(budget_s: float, spent_s: float, reserves_s: Sequence[float] | None) -> float:
+def left_s(budget_s: float, spent_s: float, reserves_s: Sequence[float] | None, had_s: float = 0.0) -> float:
     """Say how many seconds a stage has left.
 
     Args:
         budget_s: What the whole search may take.
         spent_s: What it has taken so far.
         reserves_s: What each later stage is forecast to need; empty for the last stage; None while that is unknown.
+        had_s: What later stages have had already of what is kept for them.
     """
     if reserves_s is None:
-        return budget_s - spent_s - UNKNOWN_RESERVE * budget_s
+        return budget_s - spent_s - max(0.0, UNKNOWN_RESERVE * budget_s - had_s)
     return budget_s - spent_s - min(sum(reserves_s), MOST_RESERVE * budget_s)
 
 

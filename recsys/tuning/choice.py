@@ -202,11 +202,19 @@ def _size(standing: Standing, frozen: Frozen) -> int:
 def _why(plan: Plan, best: Standing, standings: list[Standing]) -> str:
     reached = _reached(best)
     if is_own(plan, best):
-        how = (" from its own weights" if is_incumbent(plan, best) else " trained cold") if plan.control else ""
-        return f"{reached}; that is the incumbent's own configuration{how}, so this is a refit."
+        return f"{reached}; that is the incumbent's own configuration{_how(plan, best)}, so this is a refit."
     own = next((standing for standing in standings if is_incumbent(plan, standing)), None)
     beside = f"the incumbent's configuration reached {own.ndcg_at_10:.4f}" if own else "the incumbent's has no value"
     return f"{reached}; {beside}."
+
+
+def _how(plan: Plan, own: Standing) -> str:
+    """Say which of the ways in which the incumbent's configuration was trained it is, where there are several."""
+    if not plan.control:
+        return ""
+    if own.configuration.get("start") == plan.control.get("start"):
+        return " trained cold"
+    return " from its own weights" + ("" if is_incumbent(plan, own) else f" in {own.configuration['epochs']} epochs")
 
 
 def _reached(standing: Standing) -> str:

@@ -6,16 +6,17 @@ from statistics import median
 
 from optuna.trial import FrozenTrial
 
-from recsys.records import Evidence, Plan
+from recsys.records import Configuration, Evidence, Plan
 from recsys.settings import Line, Stage
 from recsys.tuning.budget import fits, left_s
 from recsys.tuning.forecast import SURE, Forecast, paid_before, seconds_of_any
 from recsys.tuning.outcomes import measured, paid
-from recsys.tuning.promotion import STAGES, contenders, ended, is_own, promoted
+from recsys.tuning.promotion import STAGES, contenders, ended, is_own, own_confirmed, promoted
 from recsys.tuning.ranking import identity
 from recsys.tuning.trials import Trials
 
 MIDDLE = 0.5  # probability from which a trial will rather end than not
+FIRST = 0.1  # share of the budget that may go to confirming the incumbent before there are challengers
 
 
 class Contract:
@@ -46,7 +47,8 @@ class Contract:
         """Say how many seconds `stage` has left, what is forecast for the stages after it being set aside."""
         reservation = self._trials.reservation
         spent_s = self._trials.spent_s
-        left = left_s(reservation.seconds, spent_s, self._reserves_s(STAGES[STAGES.index(stage) + 1 :]))
+        after = STAGES[STAGES.index(stage) + 1 :]
+        left = left_s(reservation.seconds, spent_s, self._reserves_s(after), self._had_s(after))
         if reservation.until is None:
             return left
         missing_s = spent_s + reservation.until - time.time() - reservation.seconds
@@ -62,15 +64,29 @@ class Contract:
         for name in after:
             rung = self.rung(name)
             done = ended(results, name, rung)
-            best = promoted(self._plan, ranked, rung)
-            awaited = [s for s in best if identity(s.family, s.configuration) not in done]
+            tried = promoted(self._plan, name, rung, ranked)
+            awaited = [which for which in tried if identity(*which) not in done]
             reserves_s.append(self.forecast.stage(awaited, rung, workers=workers))
         return reserves_s
+
+    def _had_s(self, stages: Sequence[str]) -> float:
+        """Say how long the trials that have ended in `stages` would have kept all workers busy, shared evenly."""
+        seconds = sum(found.seconds for found in self._trials.results() if found.stage in stages)
+        return seconds / self._line.search.workers
 
     def fitting(self, stage: str) -> Callable[[FrozenTrial], bool]:
         """Give the rule by which a waiting trial of `stage` may begin now."""
         left_s = self.left_s(stage)
         return lambda waiting: self.may_begin(stage, waiting, left_s)
+
+    @property
+    def confirmed_at_once(self) -> list[Configuration]:
+        """What of the incumbent can be confirmed before anything else without starving what finds its challengers."""
+        rung, most_s = self.rung(STAGES[-1]), FIRST * self._trials.reservation.seconds
+        foreseen_s = [
+            (which, self.forecast.trial(self._plan.family, which, rung)) for which in own_confirmed(self._plan)
+        ]
+        return [which for which, seconds in foreseen_s if seconds is not None and seconds <= most_s]
 
     def may_begin(self, stage: str, waiting: FrozenTrial, left_s: float) -> bool:
         """Whether a waiting trial of `stage` would end in the seconds that are left.

@@ -19,7 +19,6 @@ from recsys.records import Configuration, Evidence
 from recsys.settings import Stage
 from recsys.tuning.budget import units, units_of
 from recsys.tuning.evidence import COMPLETE
-from recsys.tuning.ranking import Standing
 from recsys.tuning.regression import Prior, Regression, Vector
 
 SURE = 0.9  # what is forecast is a length that so many of ten trials do not exceed
@@ -80,9 +79,9 @@ class Forecast:
         training = math.exp(self._training.foresee(row).quantile(level)) * units(configuration, stage)
         return training + math.exp(self._evaluation.foresee(row).quantile(level)) + self._first_s(family, configuration)
 
-    def stage(self, standings: Sequence[Standing], stage: Stage, workers: int) -> float:
-        """Foresee the seconds of a stage that tries `standings`, if the workers share it as well as they can."""
-        trials = [self.trial(s.family, s.configuration, stage) or 0.0 for s in standings]
+    def stage(self, tried: Sequence[tuple[str, Configuration]], stage: Stage, workers: int) -> float:
+        """Foresee the seconds of a stage that tries these of families, if the workers share it as well as they can."""
+        trials = [self.trial(family, configuration, stage) or 0.0 for family, configuration in tried]
         return max(sum(trials) * stage.seeds / workers, max(trials, default=0.0))
 
     def _first_s(self, family: str, configuration: Configuration) -> float:

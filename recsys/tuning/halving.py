@@ -10,7 +10,7 @@ from functools import partial
 
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys.records import Plan
+from recsys.records import Configuration, Plan
 from recsys.settings import Line
 from recsys.tuning.promotion import STAGES, due
 from recsys.tuning.trials import Trials
@@ -18,7 +18,9 @@ from recsys.tuning.trials import Trials
 log = logging.getLogger(__name__)
 
 
-def promote(line: Line, plan: Plan, stage: str, trials: Trials) -> None:
+def promote(
+    line: Line, plan: Plan, stage: str, trials: Trials, *, at_once: Sequence[Configuration] | None = None
+) -> None:
     """Put on the lists of the stages after `stage` what is due there; several workers may do so at once.
 
     Args:
@@ -26,10 +28,12 @@ def promote(line: Line, plan: Plan, stage: str, trials: Trials) -> None:
         plan: Whose study.
         stage: The stage that is being worked on.
         trials: Of the study.
+        at_once: Configurations of the incumbent that there is time to confirm before anything else; None: all.
     """
     for higher in STAGES[STAGES.index(stage) + 1 :]:
         there = {trial.user_attrs.get("entry") for trial in trials.of(higher)}
-        fresh = [entry for entry in due(line, plan, higher, trials.settled()) if entry.name not in there]
+        now = due(line, plan, higher, trials.settled(), at_once=at_once)
+        fresh = [entry for entry in now if entry.name not in there]
         trials.enter(higher, fresh)
         for entry in fresh:
             log.info("%s of %s is promoted before %s has ended", entry.name, plan.plan_id, stage)

@@ -46,21 +46,33 @@ def entries(
     if stage == "screen":
         return _screened(line, plan, search_space(line, plan), tiers, block)
     rung: Stage = getattr(line.search, stage)
-    return _promoted(plan, stage, rung, contenders(plan, results, before=stage), search_space(line, plan))
+    best = promoted(plan, stage, rung, contenders(plan, results, before=stage))
+    return _tried(plan, stage, rung, best, search_space(line, plan))
 
 
-def due(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> list[Entry]:
+def due(
+    line: Line,
+    plan: Plan,
+    stage: str,
+    results: Sequence[TrialResult],
+    *,
+    at_once: Sequence[Configuration] | None = None,
+) -> list[Entry]:
     """List what is to be tried in `stage` although the one before it has not ended.
 
     When n challengers have ended in the stage before, the best n / eta of them are due, where eta is how many of its
-    challengers go to one of `stage`; with them, and before them, the incumbent. Where eta is less than 2, nothing is
-    due, and neither is anything of a short search, whose sentinels are too few.
+    challengers go to one of `stage`; with them, and before them, the incumbent. Where eta is less than 2,
+    nothing of that is due, and neither is anything of a short search, whose sentinels are too few.
+
+    In the last stage the incumbent is due with its first seed as soon as the first stage has its value, and its brief
+    training from its weights at once, because they are confirmed whatever the others reach, and say what they have to.
 
     Args:
         line: Whose search.
         plan: Says which configuration is the incumbent's.
         stage: One of `STAGES`, but the first.
         results: What ended, other than by the death of a worker.
+        at_once: Configurations of the incumbent that there is time to confirm before anything else; None: all.
     """
     lower = STAGES[STAGES.index(stage) - 1]
     below: Stage = getattr(line.search, lower)
@@ -68,14 +80,35 @@ def due(line: Line, plan: Plan, stage: str, results: Sequence[TrialResult]) -> l
     blocked = {identity(r.family, r.configuration) for r in results if r.stage == lower and r.block == RUN}
     # The incumbent is one of those that screening counts, and a block is beside them.
     challengers = below.trials - (lower == STAGES[0]) + len(blocked)
-    if plan.action is Action.SENTINELS or challengers < LEAST_ETA * rung.trials:
+    if plan.action is Action.SENTINELS:
         return []
+    searched = search_space(line, plan)
+    may = own_confirmed(plan) if at_once is None else at_once
+    first = _confirmed_first(plan, rung, results, searched, may) if stage == STAGES[-1] else []
+    if challengers < LEAST_ETA * rung.trials:
+        return first
     over = ended(results, lower, below) - set(_own(plan))
     ranked = [s for s in rank(results, lower) if is_own(plan, s) or identity(s.family, s.configuration) in over]
-    best = promoted(plan, ranked, rung.model_copy(update={"trials": rung.trials * len(over) // challengers}))
-    if all(is_own(plan, standing) for standing in best):
-        return []
-    return _promoted(plan, stage, rung, best, search_space(line, plan))
+    up = rung.model_copy(update={"trials": rung.trials * len(over) // challengers})
+    best = promoted(plan, stage, up, ranked)
+    if all(identity(*which) in _own(plan) for which in best):
+        return first
+    return [*first, *(entry for entry in _tried(plan, stage, rung, best, searched) if entry not in first)]
+
+
+def own_confirmed(plan: Plan) -> list[Configuration]:
+    """Give what is confirmed of the incumbent whatever others reach, the briefest first; its control is not."""
+    return [*([plan.brief] if plan.brief else []), plan.configuration]
+
+
+def _confirmed_first(
+    plan: Plan, rung: Stage, results: Sequence[TrialResult], searched: Space, may: Sequence[Configuration]
+) -> list[Entry]:
+    """The incumbent's first entries in the last stage: the brief one at once, the other when it has been screened."""
+    screened = any(is_incumbent(plan, standing) for standing in rank(results, STAGES[0]))
+    own = [which for which in own_confirmed(plan) if which in may and (screened or which == plan.brief)]
+    seeds = rung.model_copy(update={"seeds": 1})
+    return _tried(plan, STAGES[-1], seeds, [(plan.family, which) for which in own], searched)
 
 
 def ended(results: Iterable[TrialResult], stage: str, rung: Stage) -> set[str]:
@@ -85,14 +118,18 @@ def ended(results: Iterable[TrialResult], stage: str, rung: Stage) -> set[str]:
     return {name for name, times in trials.items() if times >= (1 if name in once else rung.seeds)}
 
 
-def promoted(plan: Plan, ranked: Sequence[Standing], rung: Stage) -> list[Standing]:
-    """Pick the incumbent for a stage, its control beside it, and after them the best challengers.
+def promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing]) -> list[tuple[str, Configuration]]:
+    """Pick what a stage tries: the incumbent, its control beside it, and after them the best challengers.
 
     The incumbent comes first because a challenger's value in a stage says little without the incumbent's beside it, and
-    the budget may end the stage at any trial.
+    the budget may end the stage at any trial. In the last stage its brief training comes before all else, which takes
+    so little that no stage before need choose it.
     """
+    brief = [(plan.family, plan.brief)] if plan.brief and stage == STAGES[-1] else []
     own = sorted((s for s in ranked if is_own(plan, s)), key=lambda standing: not is_incumbent(plan, standing))
-    return [*own, *[standing for standing in ranked if not is_own(plan, standing)][: rung.trials]]
+    best = [*own, *[standing for standing in ranked if not is_own(plan, standing)][: rung.trials]]
+    tried = [*brief, *((standing.family, standing.configuration) for standing in best)]
+    return list({identity(*which): which for which in tried}.values())  # a sampler may have drawn the brief one, too
 
 
 def contenders(plan: Plan, results: Sequence[TrialResult], *, before: str | None = None) -> list[Standing]:
@@ -118,12 +155,13 @@ def is_incumbent(plan: Plan, standing: Standing) -> bool:
 
 
 def is_own(plan: Plan, standing: Standing) -> bool:
-    """Whether the configuration is the incumbent's, as the plan came with it or as its cold control."""
+    """Whether the configuration is the incumbent's, as the plan came with it, as its control, or briefly trained."""
     return identity(standing.family, standing.configuration) in _own(plan)
 
 
 def _own(plan: Plan) -> list[str]:
-    return [identity(plan.family, configuration) for configuration in _arms(plan)]
+    brief = [plan.brief] if plan.brief else []
+    return [identity(plan.family, configuration) for configuration in (*_arms(plan), *brief)]
 
 
 def _arms(plan: Plan) -> list[Configuration]:
@@ -193,26 +231,29 @@ def _start(searched: Space, number: int, fresh: Sequence[str], tiers: Tiers | No
     return tiers.held(number) if tiers else {}
 
 
-def _promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing], searched: Space) -> list[Entry]:
-    """What was promoted, with the first seed before any of it gets the second.
+def _tried(
+    plan: Plan, stage: str, rung: Stage, which: Sequence[tuple[str, Configuration]], searched: Space
+) -> list[Entry]:
+    """Each with the first seed before any gets the second.
 
     What is only counted comes out the same with every seed, so it is tried once. An entry is named by its
-    configuration, so that it is the same entry whenever it is promoted.
+    configuration, so that it is the same entry whenever it is listed.
     """
+    own = _own(plan)
     return [
         Entry(
-            name=f"{stage}-{_digest(standing)}-seed-{seed}",
+            name=f"{stage}-{_digest(family, configuration)}-seed-{seed}",
             seed=seed,
-            family=standing.family,
-            configuration=standing.configuration,
-            parameters=searched.parameters(standing.family, standing.configuration),
-            incumbent=is_own(plan, standing),
+            family=family,
+            configuration=configuration,
+            parameters=searched.parameters(family, configuration),
+            incumbent=identity(family, configuration) in own,
         )
         for seed in range(plan.seed, plan.seed + rung.seeds)
-        for standing in promoted(plan, ranked, rung)
-        if seed == plan.seed or standing.configuration["epochs"]
+        for family, configuration in which
+        if seed == plan.seed or configuration["epochs"]
     ]
 
 
-def _digest(standing: Standing) -> str:
-    return hashlib.sha256(identity(standing.family, standing.configuration).encode()).hexdigest()[:12]
+def _digest(family: str, configuration: Configuration) -> str:
+    return hashlib.sha256(identity(family, configuration).encode()).hexdigest()[:12]

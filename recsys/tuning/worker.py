@@ -186,7 +186,7 @@ def _claim(
     contract: Contract,
 ) -> tuple[str, Trial] | None:
     """Take the next trial of a worker of `stage`, with the stage that it is of: the highest rung comes first."""
-    promote(line, plan, stage, trials)
+    promote(line, plan, stage, trials, at_once=contract.confirmed_at_once)
     fitting = {name: contract.fitting(name) for name in STAGES[STAGES.index(stage) :]}
 
     def fits(name: str, waiting: FrozenTrial) -> bool:

@@ -154,6 +154,7 @@ def test_trials_begin_from_what_knows_nothing_of_the_windows_and_the_last_traini
     assert plan.cold_because == ""
     assert plan.configuration == {**TOWER, "start": "incumbent"}
     assert plan.control == TOWER
+    assert plan.brief == {**TOWER, "start": "incumbent", "epochs": 1}  # a quarter of 4
 
 
 def test_on_data_that_begin_before_what_the_weights_know_every_training_begins_cold(shop, line, again):
@@ -199,11 +200,13 @@ def test_a_line_that_asks_for_cold_starts_alone_gets_no_weights(again, line):
 def test_each_stage_tries_the_incumbents_configuration_from_its_weights_and_cold_first(shop):
     for stage in tuning.STAGES:
         tried = [trial for trial in shop.study.trials if trial.stage == stage]
+        brief = [trial for trial in tried if trial.configuration == shop.plan.brief]
+        assert [trial.seed for trial in brief] == ([7, 8] if stage == "confirm" else [])
         for seed in sorted({trial.seed for trial in tried}):
-            warm, cold = [trial for trial in tried if trial.seed == seed][:2]
+            warm, cold = [trial for trial in tried if trial.seed == seed and trial not in brief][:2]
             assert (warm.configuration, cold.configuration) == (shop.plan.configuration, shop.plan.control)
-    protected = [t.user_attrs["incumbent"] for t in Trials.load(shop.plan, shop.studies).all()]
-    assert protected[:3] == [True, True, False]
+    protected = [t.user_attrs["incumbent"] for t in Trials.load(shop.plan, shop.studies).of("screen")]
+    assert protected == [True, True, False]
 
 
 def test_the_study_says_what_the_weights_were_worth(shop):
@@ -237,7 +240,13 @@ def test_what_began_from_weights_says_from_which_and_the_next_control_trains_as_
     assert entry.evidence["begun"]["weights"]["sha256"] == shop.first.files[WEIGHTS].sha256
     plan = again(bundle, nonce="third")
     assert plan.configuration == WARM
+    assert plan.brief == {**WARM, "epochs": 1}  # a quarter of what it took cold
     assert plan.control == TOWER  # its epochs and steps, not the few and small ones of a warm start
+
+
+def test_what_is_trained_as_briefly_itself_has_no_briefer_training(line, shop, again, choose_by_hand):
+    bundle = package(line, shop.store, choose_by_hand(again(), {**WARM, "epochs": 1}))
+    assert again(bundle, nonce="third").brief == {}
 
 
 def test_a_refit_of_what_began_from_weights_begins_from_its_own(shop, line, again, choose_by_hand):

@@ -21,6 +21,8 @@ def test_a_stage_has_left_what_is_neither_spent_nor_foreseen_for_later_ones():
     assert left_s(100, 30, [8.0, 12.0]) == 70 - 20
     assert left_s(100, 30, [500.0]) == 70 - 60  # later stages may claim so much and no more
     assert left_s(100, 30, None) == 70 - 40
+    assert left_s(100, 30, None, had_s=15.0) == 70 - 25  # of the 40
+    assert left_s(100, 30, None, had_s=50.0) == 70
 
 
 def test_a_trial_begins_if_it_will_end_in_time_or_nobody_knows():

@@ -18,7 +18,7 @@ TOWER = {**FAMILIES["two_tower"].defaults, "epochs": 10}
 def contract(a_line, a_plan):
     """A contract over 100 s, of which screening has had 20 s in trials of one unit and 4 s each."""
 
-    def make(*, until_s=None, evidence=(), trials=5, line=None, constraints_s=0.0):
+    def make(*, until_s=None, evidence=(), trials=5, line=None, constraints_s=0.0, plan=None):
         study = optuna.create_study(direction="maximize")
         began = datetime.now() - timedelta(seconds=4 * trials)
         study.set_user_attr(OPENED_AT, began.timestamp())
@@ -39,7 +39,8 @@ def contract(a_line, a_plan):
             made.datetime_start = began + timedelta(seconds=4 * number)
             made.datetime_complete = made.datetime_start + timedelta(seconds=4)
             study.add_trial(made)
-        return Contract(line or a_line(), a_plan(family="two_tower", configuration=TOWER), Trials(study), evidence)
+        plan = plan or a_plan(family="two_tower", configuration=TOWER)
+        return Contract(line or a_line(), plan, Trials(study), evidence)
 
     return make
 
@@ -91,6 +92,22 @@ def test_the_incumbents_own_trial_begins_later_where_it_will_rather_end_than_not
     assert not fits(waiting(**towers[22]))  # 77 s of 80, and more to be sure
     assert fits(waiting(**towers[22], incumbent=True))
     assert not fits(waiting(**towers[30], incumbent=True))  # 105 s
+
+
+def test_the_incumbent_is_confirmed_first_where_that_takes_a_tenth_of_the_budget_at_most(contract, a_plan):
+    def first(epochs):
+        plan = a_plan(family="two_tower", configuration={**TOWER, "epochs": epochs})
+        return contract(plan=plan).confirmed_at_once == [plan.configuration]
+
+    assert first(2)  # 7 s of 100, and more to be sure
+    assert not first(3)
+    assert contract(plan=a_plan(family="sasrec", configuration=TOWER)).confirmed_at_once == []  # nothing is known of it
+
+
+def test_a_brief_training_of_the_incumbent_is_confirmed_at_once_where_a_whole_one_would_take_too_long(contract, a_plan):
+    brief = {**TOWER, "epochs": 2}
+    plan = a_plan(family="two_tower", configuration={**TOWER, "epochs": 8}, brief=brief)
+    assert contract(plan=plan).confirmed_at_once == [brief]
 
 
 def test_the_first_trials_of_a_search_are_forecast_from_earlier_ones(contract, trial_evidence, search_evidence):

@@ -5,7 +5,6 @@ import pytest
 from recsys.models import FAMILIES
 from recsys.settings import Stage
 from recsys.tuning.forecast import Forecast, Paid, paid_before, seconds_of_any, shape
-from recsys.tuning.ranking import Standing
 
 HALF = Stage(trials=1, share=0.5, epochs=0.4)
 WHOLE = Stage(trials=2, seeds=3)
@@ -86,13 +85,8 @@ def test_a_larger_model_is_forecast_to_take_longer_the_more_so_if_larger_ones_di
 
 def test_a_stage_is_shared_by_its_workers_but_no_trial_is():
     forecast = Forecast.of([paid(3.0)] * 4)
-    tried = [
-        Standing(
-            stage="screen", family="two_tower", configuration={**TOWER, "epochs": n}, ndcg_at_10=0.1, seeds=1, first=0
-        )
-        for n in (10, 2)
-    ]
-    long, short = (forecast.trial("two_tower", one.configuration, WHOLE) for one in tried)
+    tried = [("two_tower", {**TOWER, "epochs": n}) for n in (10, 2)]
+    long, short = (forecast.trial(*which, WHOLE) for which in tried)
     assert forecast.stage(tried, WHOLE, workers=2) == pytest.approx((long + short) * 3 / 2)
     assert forecast.stage(tried, WHOLE, workers=9) == pytest.approx(long)
 

@@ -3,6 +3,8 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from recsys.models import FAMILIES
+from recsys.records import TrialResult
 from recsys.tuning.halving import promote, sources
 from recsys.tuning.promotion import due
 from recsys.tuning.trials import Attempt, Entry, Trials
@@ -83,6 +85,47 @@ def test_of_three_that_have_ended_the_best_is_due_and_the_incumbent_before_it(st
     assert study.due("refine") == [0.5, 0.9]  # one that went up before stays where it is
     study.end("screen", 0.92, 0.05)
     assert study.due("refine") == [0.5, 0.9, 0.91]
+
+
+def test_the_incumbent_is_confirmed_as_soon_as_it_is_screened(study):
+    study.end("screen", 0.6, 0.3)
+    assert study.due("confirm") == []
+    study.end("screen", 0.5, 0.2)
+    assert (study.due("refine"), study.due("confirm")) == ([], [0.5])
+    promote(study.line, study.plan, "screen", study.trials, at_once=[])  # there is no time for that
+    assert study.listed("confirm") == []
+    study.promote()
+    study.promote()
+    assert study.listed("confirm") == [0.5]
+
+
+def test_the_incumbents_control_and_later_seeds_wait_until_a_challenger_goes_up(line, a_plan):
+    own, control = {**FAMILIES["two_tower"].defaults, "start": "incumbent"}, FAMILIES["two_tower"].defaults
+    plan = a_plan(family="two_tower", configuration=own, control=control)
+    reached = [
+        TrialResult(
+            number=number,
+            stage="screen",
+            state="complete",
+            family="two_tower",
+            configuration=configuration,
+            seed=7,
+            ndcg_at_10=0.1,
+            seconds=1.0,
+        )
+        for number, configuration in enumerate([control, own])
+    ]
+    [first] = due(line, plan, "confirm", reached)
+    assert (first.configuration, first.seed, first.incumbent) == (own, plan.seed, True)
+
+
+def test_the_incumbents_brief_training_from_its_weights_is_due_before_anything_has_ended(line, a_plan):
+    own, brief = ({**FAMILIES["two_tower"].defaults, "epochs": n, "start": "incumbent"} for n in (20, 5))
+    plan = a_plan(family="two_tower", configuration=own, control={**own, "start": "cold"}, brief=brief)
+    assert due(line, plan, "refine", []) == []
+    [first] = due(line, plan, "confirm", [])
+    assert (first.configuration, first.seed, first.incumbent) == (brief, plan.seed, True)
+    assert due(line, plan, "confirm", [], at_once=[own]) == []  # there is no time for it
 
 
 def test_what_was_pruned_has_ended_and_what_was_lost_has_not(study):

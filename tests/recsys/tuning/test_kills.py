@@ -78,7 +78,7 @@ def test_five_deaths_cost_a_trial_one_epoch_each_at_most_and_change_nothing_of_w
     undisturbed, plan = (retune(verdict=verdict, line=line, nonce=nonce) for nonce in ("one", "two"))
     begin(shop, line, undisturbed)
     owner = Attempt(run="monday", map_index=0, attempt=1)
-    [expected] = tuning.work(line, shop.store, undisturbed, "screen", shop.studies, owner=owner)
+    [expected, *_] = tuning.work(line, shop.store, undisturbed, "screen", shop.studies, owner=owner)
 
     begin(shop, line, plan)
     arguments = json.dumps([line.model_dump_json(), dump(plan), shop.store.url, shop.studies, MOMENTS])
@@ -94,10 +94,10 @@ def test_five_deaths_cost_a_trial_one_epoch_each_at_most_and_change_nothing_of_w
     assert epochs == [[], [1, 2], [2, 3], [3, 4, 5, 6], [6], []]
 
     tuning.close(line, shop.store, plan, shop.studies)
-    trials = Trials.load(plan, shop.studies).all()
+    trials = Trials.load(plan, shop.studies).of("screen")
     assert [trial.state.name for trial in trials] == ["FAIL", "FAIL", "FAIL", "FAIL", "COMPLETE"]
     assert [trial.user_attrs.get("resumes") for trial in trials] == [None, 0, 1, 2, 3]
     assert trials[-1].value == pytest.approx(expected.ndcg_at_10, abs=1e-6)
-    [steady] = Trials.load(undisturbed, shop.studies).all()
+    [steady] = Trials.load(undisturbed, shop.studies).of("screen")
     assert trials[-1].intermediate_values == pytest.approx(steady.intermediate_values, abs=1e-6)
     assert list(steady.intermediate_values) == [1, 2, 3]

@@ -38,17 +38,28 @@ def test_the_last_stage_with_a_complete_challenger_is_what_counts(a_plan, a_tria
 def test_the_incumbent_is_promoted_before_the_best_challengers(a_plan, a_trial):
     plan = a_plan(family="f", configuration=OWN)
     ranked = rank([a_trial(0, A, 0.4), a_trial(1, B, 0.3), a_trial(2, C, 0.2), a_trial(3, OWN, 0.1)], "confirm")
-    assert configurations(promoted(plan, ranked, Stage(trials=2))) == [OWN, A, B]
+    assert promoted(plan, "refine", Stage(trials=2), ranked) == [("f", OWN), ("f", A), ("f", B)]
 
 
 def test_the_control_comes_after_the_incumbent_and_is_no_challenger(a_plan, a_trial):
     plan = a_plan(family="f", configuration=OWN, control=C)
     trials = [a_trial(0, A, 0.4), a_trial(1, B, 0.3), a_trial(2, C, 0.2), a_trial(3, OWN, 0.1)]
     ranked = rank(trials, "confirm")
-    assert configurations(promoted(plan, ranked, Stage(trials=1))) == [OWN, C, A]
+    assert promoted(plan, "refine", Stage(trials=1), ranked) == [("f", OWN), ("f", C), ("f", A)]
     refined = [a_trial(4, OWN, 0.9, stage="refine"), a_trial(5, C, 0.9, stage="refine")]
     screened = [replace(trial, stage="screen") for trial in trials]
     assert configurations(contenders(plan, [*screened, *refined])) == [A, B, C, OWN]
+
+
+def test_the_brief_training_is_tried_in_the_last_stage_alone_before_all_else_and_once(a_plan, a_trial):
+    plan = a_plan(family="f", configuration=OWN, brief=C)
+    ranked = rank([a_trial(0, A, 0.4), a_trial(1, C, 0.3), a_trial(2, OWN, 0.1)], "confirm")
+    assert promoted(plan, "confirm", Stage(trials=1), ranked) == [("f", C), ("f", OWN), ("f", A)]
+    assert promoted(plan, "refine", Stage(trials=1), ranked[:1]) == [("f", A)]
+    confirmed = [a_trial(3, C, 0.9, stage="confirm"), a_trial(4, OWN, 0.8, stage="confirm")]
+    assert configurations(contenders(plan, confirmed)) == [C, OWN]
+    screened = [a_trial(0, A, 0.4, stage="screen")]
+    assert configurations(contenders(plan, [*screened, *confirmed])) == [A]  # it is no challenger
 
 
 def test_screening_begins_with_the_incumbent_and_its_control_beside_its_trials(a_line, a_plan):

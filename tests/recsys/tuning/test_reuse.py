@@ -83,14 +83,15 @@ def test_every_file_that_is_said_to_decide_a_result_exists():
 
 
 def listed(shop, plan, *configurations):
-    """Begin a screening of these configurations alone and work it down."""
+    """Begin a screening of these configurations alone and work it down; give its trials."""
     tuning.open_study(shop.line, shop.store, plan, shop.studies)
     Trials.load(plan, shop.studies).enter(
         "screen",
         [Entry(name=f"{n}", seed=7, family="two_tower", configuration=c) for n, c in enumerate(configurations)],
     )
     owner = Attempt(run="monday", map_index=0, attempt=1)
-    return tuning.work(shop.line, shop.store, plan, "screen", shop.studies, owner=owner)
+    ended = tuning.work(shop.line, shop.store, plan, "screen", shop.studies, owner=owner)
+    return [trial for trial in ended if trial.stage == "screen"]
 
 
 def test_a_configuration_that_a_study_tries_again_is_not_trained_again(shop, retune):
@@ -132,7 +133,7 @@ def test_what_serving_a_duplicate_costs_is_not_measured_again_but_judged_by_toda
             shop.store.delete(entry.key)
         [found] = listed(where, later, TOWER)
         assert (found.state, found.constraints_s) == (state, 0.0)
-        [trial] = Trials.load(later, shop.studies).all()
+        [trial] = Trials.load(later, shop.studies).of("screen")
         assert trial.user_attrs["size_mib"] > 0
         assert trial.user_attrs["seconds"].keys() == {"lookup"}
         assert len(list(shop.store.list(f"studies/{later.plan_id}/costs/"))) == 1  # for the other workers

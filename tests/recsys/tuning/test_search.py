@@ -96,10 +96,11 @@ def test_a_finalist_that_is_trained_is_confirmed_with_every_seed(shop, retune):
         "screen",
         [Entry(name=f"{c['lr']}", seed=7, family="two_tower", configuration=c) for c in (own, challenger)],
     )
-    work(shop, plan)
+    ended = work(shop, plan)
     for stage in ("refine", "confirm"):
         tuning.jobs(shop.line, shop.store, plan, stage, shop.studies)
-        found = work(shop, plan, stage)
+        ended += work(shop, plan, stage)
+    found = [trial for trial in ended if trial.stage == "confirm"]
     assert [(trial.configuration, trial.seed) for trial in found] == [
         (own, 7),
         (challenger, 7),
@@ -292,14 +293,14 @@ def test_what_a_killed_worker_had_trained_is_not_trained_again(shop, retune, a_l
     assert [trial.state for trial in trials.all()] == [TrialState.RUNNING]
 
     [resumed] = work(shop, plan, line=line, owner=SECOND)
-    dead, again = trials.all()
+    dead, again = trials.of("screen")
     assert dead.user_attrs["reason"] == "superseded by attempt 2, and its configuration taken up again"
     assert again.user_attrs["resumes"] == 0
     assert again.user_attrs["resumed_after"] >= 1
     assert resumed.configuration == configuration
     assert resumed.ndcg_at_10 == pytest.approx(expected.ndcg_at_10, abs=1e-6)
     study = tuning.close(line, shop.store, plan, shop.studies)
-    assert [trial.state for trial in study.trials] == ["fail", "complete"]
+    assert [trial.state for trial in of(study, "screen")] == ["fail", "complete"]
     assert "1 of 1 in screen" in study.ended
 
 
@@ -321,7 +322,7 @@ def test_a_late_worker_stops_without_a_trace_in_the_study(shop, retune, a_line):
     assert work(shop, plan, line=line, store=slow) == []
     trials = Trials.load(plan, shop.studies)
     assert [trial.state.name for trial in trials.all()] == ["FAIL", "WAITING", "WAITING"]
-    first, _ = work(shop, plan, line=line, owner=SECOND)
+    first, *_ = work(shop, plan, line=line, owner=SECOND)
     assert (first.number, first.state) == (2, "complete")
     assert trials.all()[2].user_attrs["resumed_after"] >= 1
 
@@ -397,13 +398,15 @@ def test_the_next_stage_begins_when_nothing_of_the_one_before_is_left(shop, retu
     work(shop, plan, line=line)
     trials = Trials.load(plan, shop.studies)
     trials.enter("screen", [Entry(name="one more", seed=7), Entry(name="and another", seed=7)])
-    trials._storage.set_trial_state_values(trials.all()[5]._trial_id, TrialState.RUNNING)  # by a worker that dies
+    [*_, more, _] = trials.of("screen")
+    trials._storage.set_trial_state_values(more._trial_id, TrialState.RUNNING)  # by a worker that dies
     jobs = tuning.jobs(line, shop.store, plan, "refine", shop.studies)
     assert jobs == tuning.jobs(line, shop.store, plan, "refine", shop.studies)  # begun twice: the list is the same
     assert {trial.state.name for trial in trials.of("screen")} == {"COMPLETE", "FAIL"}
     assert [trial.state.name for trial in trials.of("refine")] == ["WAITING"] * 4
     assert [(p.stage, p.listed, p.ended) for p in tuning.progress(plan, shop.studies)] == [
         ("screen", 7, 6),
+        ("confirm", 1, 1),  # the incumbent
         ("refine", 4, 0),
     ]
 
@@ -491,7 +494,7 @@ def test_what_is_unsound_is_not_counted_and_says_why(shop, retune):
     line = shop.line.model_copy(
         update={"search": shop.line.search.model_copy(update={"screen": shop.line.search.confirm})}
     )
-    sound, unsound = work(shop, plan, line=line)
+    sound, unsound = (trial for trial in work(shop, plan, line=line) if trial.stage == "screen")
     assert (sound.state, sound.infeasible, sound.unsound) == ("complete", (), False)
     assert (unsound.state, unsound.unsound, unsound.over_budget) == ("pruned", True, False)
     assert [said for said in unsound.infeasible if said.startswith("over-regularised: NDCG@10 is ")]
