@@ -1,10 +1,10 @@
-"""Keep what each search found, and put it together as the past of the next one."""
+"""Put together what earlier searches found as the past of a new one, in the terms of its space."""
 
 import json
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,18 +14,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from recsys import parts
 from recsys.columns import ITEM
 from recsys.dataset import dataset
-from recsys.errors import BadObject, Conflict, NoFeedback, NotFound
+from recsys.errors import BadObject, NoFeedback, NotFound
 from recsys.models import FAMILIES
-from recsys.records import Configuration, Evidence, Known, Plan, Study, TrialEvidence, TrialResult, parse, to_json
+from recsys.records import Configuration, Evidence, Known, Plan, TrialEvidence, parse, to_json
 from recsys.settings import Line, Past, Stage
 from recsys.store import Store
 from recsys.studies import key
-from recsys.tuning.curves import Pair, earlier_pairs, rebased
+from recsys.tuning.curves import Pair, earlier_pairs
 from recsys.tuning.encoding import same
 from recsys.tuning.evidence import COMPLETE, FAILED, INFEASIBLE, MOST, PRUNED, UNFINISHED, PastStudy, PastTrial, learned
 from recsys.tuning.promotion import STAGES
-from recsys.tuning.ranking import identity
-from recsys.tuning.readings import edit, in_force, unseen
+from recsys.tuning.readings import edit, unseen
 from recsys.tuning.space import FAMILY, Space, span
 
 log = logging.getLogger(__name__)
@@ -44,72 +43,6 @@ class Recalled:
     carried: tuple[str, ...]  # one sentence a study or family: what was carried over as it was, changed, and dropped
 
 
-def keep(line: Line, store: Store, closed: Study) -> None:
-    """Write down what a closed search found; writing it twice does no harm."""
-    _write(line, store, closed.plan, lambda: closed, None, ended=True)
-
-
-def keep_so_far(
-    line: Line,
-    store: Store,
-    plan: Plan,
-    results: Callable[[], Sequence[TrialResult]],
-    evidence: Sequence[Evidence] | None = None,
-) -> None:
-    """Write down what a search has found that has not ended, so that it is not lost where the search never does.
-
-    Several workers may do so at once: what lies there in the end has all trials that were results for any of them. What
-    a search found that was closed stays as it is.
-
-    Args:
-        line: Whose search, with the rungs of the plan.
-        store: The line's part of the store.
-        plan: Of the search.
-        results: Gives its trials that have ended, as they are at the moment.
-        evidence: What all searches found, oldest first; None: it is read.
-    """
-
-    def so_far() -> Study:
-        return Study(plan=plan, trials=tuple(results()), seconds=0.0, ended="", incumbent_misses=())
-
-    _write(line, store, plan, so_far, evidence, ended=False)
-
-
-def remember(store: Store, plan: Plan, evidence: Iterable[Evidence]) -> None:
-    """Write down what of the past there is when a plan is made: all of its workers see that, and nothing of later.
-
-    Args:
-        store: The line's part of the store.
-        plan: Which.
-        evidence: What searches have found until now.
-    """
-    found = list(evidence)
-    known = Known(
-        ended=tuple(one.plan_id for one in found if one.ended), open=tuple(one for one in found if not one.ended)
-    )
-    store.put(key(plan.plan_id, "past.json"), to_json(known))
-
-
-def found_by(line: Line, store: Store, closed: Study, popularity: Mapping[str, float] | None = None) -> Evidence:
-    """Say what a search found, in terms that later ones can use.
-
-    Args:
-        line: Whose search, with the rungs of the plan.
-        store: The line's part of the store.
-        closed: What the search came to, or has come to so far.
-        popularity: Shares of its dataset's most popular items; None: they are read.
-    """
-    return Evidence(
-        plan_id=closed.plan.plan_id,
-        dataset_id=closed.plan.dataset_id,
-        as_of=closed.plan.as_of,
-        family=closed.plan.family,
-        configuration=closed.plan.configuration,
-        popularity=_popularity(store, closed.plan.dataset_id) if popularity is None else popularity,
-        trials=tuple(_trials(line, closed)),
-    )
-
-
 def recall(line: Line, store: Store, plan: Plan, space: Space, evidence: Sequence[Evidence] | None = None) -> Recalled:
     """Gather all that earlier searches of the line found, in the terms of the new one's space.
 
@@ -125,7 +58,7 @@ def recall(line: Line, store: Store, plan: Plan, space: Space, evidence: Sequenc
     """
     left: list[str] = []
     earlier = before(store, plan, everything(store, left=left) if evidence is None else evidence)
-    known = assemble(earlier, space, line.search.past, asking=plan, now=_popularity(store, plan.dataset_id))
+    known = assemble(earlier, space, line.search.past, asking=plan, now=popularity(store, plan.dataset_id))
     return replace(known, carried=(*left, *known.carried))
 
 
@@ -166,11 +99,63 @@ def curves(line: Line, store: Store, plan: Plan, stage: str, evidence: Sequence[
         stage: Whose trials.
         evidence: What all searches found, oldest first; None: it is read, a broken record being told and passed over.
     """
-    now = _popularity(store, plan.dataset_id)
+    now = popularity(store, plan.dataset_id)
     rung: Stage = getattr(line.search, stage)
     return earlier_pairs(
         before(store, plan, evidence), stage, rung, lambda found: doubt(found, plan, now), line.search.past
     )
+
+
+def everything(store: Store, *, left: list[str] | None = None) -> list[Evidence]:
+    """Read all evidence of a line that can be read, oldest first.
+
+    A record that cannot be read is told in the log and passed over: it must not keep every later search from running.
+
+    Args:
+        store: The line's part of the store.
+        left: Gets a sentence for each record that was passed over.
+    """
+    found = []
+    for entry in store.list(FOLDER):
+        try:
+            found.append(parse(Evidence, entry.key, store.get(entry.key).body))
+        except BadObject as error:
+            log.warning("evidence is passed over: %s", error)
+            if left is not None:
+                left.append(f"{entry.key}: dropped, because it cannot be read.")
+    return sorted(found, key=_age)
+
+
+def remember(store: Store, plan: Plan, evidence: Iterable[Evidence]) -> None:
+    """Write down what of the past there is when a plan is made: all of its workers see that, and nothing of later.
+
+    Args:
+        store: The line's part of the store.
+        plan: Which.
+        evidence: What searches have found until now.
+    """
+    found = list(evidence)
+    known = Known(
+        ended=tuple(one.plan_id for one in found if one.ended), open=tuple(one for one in found if not one.ended)
+    )
+    store.put(key(plan.plan_id, "past.json"), to_json(known))
+
+
+def before(store: Store, plan: Plan, evidence: Sequence[Evidence] | None = None) -> list[Evidence]:
+    """Give what searches before that of `plan` had found when it was made, oldest first.
+
+    Args:
+        store: The line's part of the store.
+        plan: Of the new search.
+        evidence: What all searches found, oldest first; None: it is read, a broken record being told and passed over.
+    """
+    kept = everything(store) if evidence is None else evidence
+    earlier = [found for found in kept if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
+    known = _known(store, plan)
+    if known is None:
+        return earlier
+    ended = [found for found in earlier if found.plan_id in known.ended]
+    return sorted([*ended, *(found for found in known.open if found.as_of <= plan.as_of)], key=_age)
 
 
 def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tuple[PastTrial, ...], str]:
@@ -219,164 +204,6 @@ def carry(found: Evidence, space: Space, edits: Mapping[str, Past]) -> tuple[tup
     return tuple(trials), "; ".join([kept, *notes]) + "."
 
 
-def everything(store: Store, *, left: list[str] | None = None) -> list[Evidence]:
-    """Read all evidence of a line that can be read, oldest first.
-
-    A record that cannot be read is told in the log and passed over: it must not keep every later search from running.
-
-    Args:
-        store: The line's part of the store.
-        left: Gets a sentence for each record that was passed over.
-    """
-    found = []
-    for entry in store.list(FOLDER):
-        try:
-            found.append(parse(Evidence, entry.key, store.get(entry.key).body))
-        except BadObject as error:
-            log.warning("evidence is passed over: %s", error)
-            if left is not None:
-                left.append(f"{entry.key}: dropped, because it cannot be read.")
-    return sorted(found, key=_age)
-
-
-def before(store: Store, plan: Plan, evidence: Sequence[Evidence] | None = None) -> list[Evidence]:
-    """Give what searches before that of `plan` had found when it was made, oldest first.
-
-    Args:
-        store: The line's part of the store.
-        plan: Of the new search.
-        evidence: What all searches found, oldest first; None: it is read, a broken record being told and passed over.
-    """
-    kept = everything(store) if evidence is None else evidence
-    earlier = [found for found in kept if found.plan_id != plan.plan_id and found.as_of <= plan.as_of]
-    known = _known(store, plan)
-    if known is None:
-        return earlier
-    ended = [found for found in earlier if found.plan_id in known.ended]
-    return sorted([*ended, *(found for found in known.open if found.as_of <= plan.as_of)], key=_age)
-
-
-def doubt(found: Evidence, asking: Plan | Evidence, now: Mapping[str, float]) -> float:
-    """Say how much less a value of that search is worth than one of who asks: 1 or more."""
-    age = max(0.0, (asking.as_of - found.as_of) / timedelta(days=1))
-    moved = distance(found.popularity, now) if found.popularity and now else 0.0  # of a dataset that is gone: unknown
-    return float(2.0 ** (age / HALVING_DAYS + moved / DRIFTED))
-
-
-def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Give the Hellinger distance between items' shares, 0 to 1 (Deza and Deza 2016, section 14.1).
-
-    >>> distance({"x": 0.5, "y": 0.5}, {"x": 0.5, "y": 0.5})
-    0.0
-    >>> distance({"x": 1.0}, {"y": 1.0})
-    1.0
-    """
-    common = sum(math.sqrt(share * b.get(item, 0.0)) for item, share in a.items())
-    left = math.sqrt(max(0.0, 1 - sum(a.values())) * max(0.0, 1 - sum(b.values())))  # what neither list names
-    return math.sqrt(max(0.0, 1 - min(1.0, common + left)))
-
-
-def _write(
-    line: Line,
-    store: Store,
-    plan: Plan,
-    found: Callable[[], Study],
-    evidence: Sequence[Evidence] | None,
-    *,
-    ended: bool,
-) -> None:
-    """Write down what a search found, over what it had found before; it has seen the edits that its first trial had."""
-    at = f"{FOLDER}{plan.plan_id}.json"
-    while True:
-        there, known = _lying(store, at)
-        if known is not None and known.ended and not ended:
-            return
-        edits = (
-            known.edits if known else in_force(line.search.past, everything(store) if evidence is None else evidence)
-        )
-        # Asked for after what lies there was read, so that nobody's trials are written over.
-        made = found_by(line, store, found(), known.popularity if known else None)
-        made = replace(made, edits=edits, ended=ended)
-        try:
-            if there is None:
-                store.create(at, to_json(made))
-            else:
-                store.replace(at, to_json(made), etag=there)
-        except Conflict:
-            continue
-        return
-
-
-def _lying(store: Store, at: str) -> tuple[str | None, Evidence | None]:
-    """Read what a search has found so far: its ETag, and the record where it can be read."""
-    try:
-        there = store.get(at)
-    except NotFound:
-        return None, None
-    try:
-        return there.etag, parse(Evidence, at, there.body)
-    except BadObject:
-        return there.etag, None
-
-
-def _known(store: Store, plan: Plan) -> Known | None:
-    """Read what there was when a plan was made; nothing for one that is still being made, or of an older version."""
-    if not plan.plan_id:
-        return None
-    at = key(plan.plan_id, "past.json")
-    try:
-        return parse(Known, at, store.get(at).body)
-    except NotFound:
-        return None
-
-
-def _too_many(studies: Sequence[PastStudy]) -> Iterable[str]:
-    """Say which searches are learned from in part or not at all, because all of them hold too many configurations."""
-    sizes = [len(study.trials) for study in studies]
-    for study, size, count in zip(studies, sizes, learned(sizes, [study.doubt for study in studies]), strict=True):
-        if count < size:
-            yield (
-                f"{study.name}: {count} of its {size} configurations are learned from, because all searches hold "
-                f"{sum(sizes)} and no more than {MOST} are."
-            )
-
-
-def _trials(line: Line, closed: Study) -> Iterable[TrialEvidence]:
-    own = identity(closed.plan.family, closed.plan.configuration)
-    level: dict[str, dict[int, TrialResult]] = defaultdict(dict)
-    for trial in closed.trials:
-        if trial.state == COMPLETE and trial.ndcg_at_10 is not None and _identity(trial) == own:
-            level[trial.stage].setdefault(trial.seed, trial)  # a later one may be a duplicate, without a curve
-    for trial in closed.trials:
-        if not trial.family or not trial.configuration:
-            continue
-        stage: Stage = getattr(line.search, trial.stage)
-        beside = level[trial.stage].get(trial.seed, next(iter(level[trial.stage].values()), None))
-        known = trial.ndcg_at_10 is not None and beside is not None and beside.ndcg_at_10 is not None
-        yield TrialEvidence(
-            stage=trial.stage,
-            share=stage.share,
-            epochs=stage.epochs,
-            seed=trial.seed,
-            family=trial.family,
-            configuration=trial.configuration,
-            state=INFEASIBLE if trial.infeasible else UNFINISHED if trial.unfinished else trial.state,
-            ndcg_at_10=trial.ndcg_at_10,
-            gain=trial.ndcg_at_10 - beside.ndcg_at_10 if known else None,  # type: ignore[operator,union-attr]
-            paired=beside is None or beside.seed == trial.seed,
-            seconds=trial.seconds,
-            number=trial.number,
-            training=trial.training,
-            reused=trial.reused,
-            curve=rebased(trial, beside) if beside else {},
-            saved_s=trial.saved_s,
-            units=trial.units,
-            evaluation_s=trial.evaluation_s,
-            constraints_s=trial.constraints_s,
-            block=trial.block,
-        )
-
-
 def translate(space: Space, family: str, configuration: Configuration) -> tuple[dict[str, Any], list[str]]:
     """Write a configuration of before as parameters of `space`, by Optuna's names.
 
@@ -400,6 +227,60 @@ def translate(space: Space, family: str, configuration: Configuration) -> tuple[
         FAMILY: family,
         **{f"{family}.{name}": whole[name] for name in searched if own.matters(name, whole)},
     }, changes
+
+
+def doubt(found: Evidence, asking: Plan | Evidence, now: Mapping[str, float]) -> float:
+    """Say how much less a value of that search is worth than one of who asks: 1 or more."""
+    age = max(0.0, (asking.as_of - found.as_of) / timedelta(days=1))
+    moved = distance(found.popularity, now) if found.popularity and now else 0.0  # of a dataset that is gone: unknown
+    return float(2.0 ** (age / HALVING_DAYS + moved / DRIFTED))
+
+
+def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+    """Give the Hellinger distance between items' shares, 0 to 1 (Deza and Deza 2016, section 14.1).
+
+    >>> distance({"x": 0.5, "y": 0.5}, {"x": 0.5, "y": 0.5})
+    0.0
+    >>> distance({"x": 1.0}, {"y": 1.0})
+    1.0
+    """
+    common = sum(math.sqrt(share * b.get(item, 0.0)) for item, share in a.items())
+    left = math.sqrt(max(0.0, 1 - sum(a.values())) * max(0.0, 1 - sum(b.values())))  # what neither list names
+    return math.sqrt(max(0.0, 1 - min(1.0, common + left)))
+
+
+def popularity(store: Store, dataset_id: str) -> dict[str, float]:
+    """Give the shares of a dataset's most popular items; none where the dataset is gone."""
+    try:
+        vocabulary = parts.read(store, dataset(store, dataset_id), "vocabulary.parquet")
+    except (NoFeedback, NotFound):
+        return {}
+    items, events = vocabulary[ITEM].to_pylist(), vocabulary["events"].to_pylist()
+    ranked = sorted(zip(items, events, strict=True), key=lambda pair: (-pair[1], pair[0]))
+    total = sum(events) or 1
+    return {item: times / total for item, times in ranked[:POPULAR]}
+
+
+def _known(store: Store, plan: Plan) -> Known | None:
+    """Read what there was when a plan was made; nothing for one that is still being made, or of an older version."""
+    if not plan.plan_id:
+        return None
+    at = key(plan.plan_id, "past.json")
+    try:
+        return parse(Known, at, store.get(at).body)
+    except NotFound:
+        return None
+
+
+def _too_many(studies: Sequence[PastStudy]) -> Iterable[str]:
+    """Say which searches are learned from in part or not at all, because all of them hold too many configurations."""
+    sizes = [len(study.trials) for study in studies]
+    for study, size, count in zip(studies, sizes, learned(sizes, [study.doubt for study in studies]), strict=True):
+        if count < size:
+            yield (
+                f"{study.name}: {count} of its {size} configurations are learned from, because all searches hold "
+                f"{sum(sizes)} and no more than {MOST} are."
+            )
 
 
 def _trial(parameters: Mapping[str, Any], findings: Sequence[TrialEvidence], *, rebased: bool) -> PastTrial:
@@ -463,19 +344,3 @@ def _age(evidence: Evidence) -> tuple[datetime, str]:
 
 def _counted(trials: int) -> str:
     return f"{trials} trial" if trials == 1 else f"{trials} trials"
-
-
-def _identity(trial: TrialResult) -> str:
-    return identity(trial.family, trial.configuration)
-
-
-def _popularity(store: Store, dataset_id: str) -> dict[str, float]:
-    """Give the shares of a dataset's most popular items; none where the dataset is gone."""
-    try:
-        vocabulary = parts.read(store, dataset(store, dataset_id), "vocabulary.parquet")
-    except (NoFeedback, NotFound):
-        return {}
-    items, events = vocabulary[ITEM].to_pylist(), vocabulary["events"].to_pylist()
-    ranked = sorted(zip(items, events, strict=True), key=lambda pair: (-pair[1], pair[0]))
-    total = sum(events) or 1
-    return {item: times / total for item, times in ranked[:POPULAR]}

@@ -15,7 +15,7 @@ from recsys.records import Action, Plan, Study, Transfer, TrialResult, dump, par
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
-from recsys.tuning import hindsight, past
+from recsys.tuning import findings, hindsight, past
 from recsys.tuning.accounts import spending, stage_gains
 from recsys.tuning.agreement import agreements
 from recsys.tuning.block import block
@@ -166,7 +166,7 @@ def close(line: Line, store: Store, plan: Plan, studies: str) -> Study:
     for entry in store.list(key(plan.plan_id, "checkpoints/")):
         store.delete(entry.key)
     if plan.action.searches:
-        past.keep(line, store, closed)
+        findings.keep(line, store, closed)
         _tell_ledger(store, closed)
     # The record comes last: where it lies, a later call takes the study for closed and does nothing of the above.
     store.put(key(plan.plan_id, "study.json"), to_json(closed))
@@ -238,7 +238,7 @@ def _searched(line: Line, store: Store, plan: Plan, studies: str) -> Study:
         stages=stage_gains(plan, results),
         transfer=transfer,
     )
-    searches = [*evidence, past.found_by(line, store, found)]
+    searches = [*evidence, findings.found_by(line, store, found)]
     found = replace(found, agreements=agreements(line, [search.trials for search in searches]))
     told = [
         ending(contract, plan, trials, results),

@@ -23,10 +23,11 @@ from recsys.tuning import cases
 from recsys.tuning.constraints import Costs
 from recsys.tuning.contract import Contract
 from recsys.tuning.curves import Foresight
+from recsys.tuning.findings import keep_so_far
 from recsys.tuning.halving import promote, sources
 from recsys.tuning.objective import Bench, run
 from recsys.tuning.outcomes import CONSTRAINTS, result
-from recsys.tuning.past import before, curves, everything, keep_so_far, recall
+from recsys.tuning.past import before, curves, everything, recall
 from recsys.tuning.plateau import find, noise_of
 from recsys.tuning.promotion import STAGES
 from recsys.tuning.reuse import Results

@@ -3,11 +3,10 @@ from datetime import timedelta
 
 import pytest
 
-from recsys import tuning
 from recsys.models import FAMILIES
-from recsys.records import Evidence, Study, TrialEvidence, to_json
-from recsys.tuning import past
-from recsys.tuning.past import distance, doubt, everything, recall, translate
+from recsys.records import Evidence, TrialEvidence, to_json
+from recsys.tuning.past import distance, doubt, everything, recall, remember, translate
+from recsys.tuning.ranking import identity
 from recsys.tuning.space import search_space
 
 MARKOV = {"epochs": 0, "steps": 2, "decay": 0.8, "smoothing": 20.0, "neighbours": 128}
@@ -54,32 +53,12 @@ def recalled(shop, a_plan):
     return make
 
 
-def test_a_closed_search_leaves_its_trials_as_differences_to_the_incumbent(shop, retune, search):
-    plan = retune(incumbent="markov")
-    study = search(plan)
-    [found] = everything(shop.store)
-    assert (found.plan_id, found.dataset_id, found.as_of) == (plan.plan_id, plan.dataset_id, plan.as_of)
-    assert len(found.trials) == len(study.trials)
-    own = {
-        t.stage: t.ndcg_at_10 for t in study.trials if t.family == "markov" and t.configuration == plan.configuration
-    }
-    for was, kept in zip(study.trials, found.trials, strict=True):
-        assert kept.gain == pytest.approx(was.ndcg_at_10 - own[was.stage])
-        assert (kept.configuration, kept.seconds) == (was.configuration, was.seconds)
-    assert {(t.stage, t.share, t.epochs) for t in found.trials} == {
-        ("screen", 0.5, 0.2),
-        ("refine", 1.0, 0.4),
-        ("confirm", 1.0, 1.0),
-    }
-    assert sum(found.popularity.values()) == pytest.approx(1.0)  # the shop has fewer items than are kept
-
-
 def test_the_next_search_starts_from_what_this_one_found(shop, retune, search, a_plan):
     first = search(retune(incumbent="markov"))
     later = a_plan(plan_id="r20260202-00000000", dataset_id=shop.dataset.dataset_id)
     found = recall(shop.line, shop.store, later, search_space(shop.line))
     [study] = found.studies
-    tried = {past.identity(t.family, t.configuration) for t in first.trials}
+    tried = {identity(t.family, t.configuration) for t in first.trials}
     assert len(study.trials) == len(tried)
     assert study.doubt == 1.0  # the same data, on the same day
     assert found.carried == (f"{first.plan.plan_id}: {len(tried)} configurations carried over.",)
@@ -140,27 +119,16 @@ def test_a_search_that_is_learned_from_in_part_is_named_with_how_many(a_plan, re
     assert [len(study.trials) for study in found.studies] == [700, 1000]
 
 
-def test_a_gain_over_the_incumbent_with_another_seed_is_marked_and_counts_where_there_is_no_better(
-    shop, a_plan, a_trial, recalled
-):
-    plan = a_plan(dataset_id=shop.dataset.dataset_id, family="f", configuration=MARKOV)
-    other = {**MARKOV, "decay": 0.5}
-    trials = (
-        a_trial(0, MARKOV, 0.1, seed=0),
-        a_trial(1, other, 0.13, seed=0),
-        a_trial(2, other, 0.19, seed=1),
-        a_trial(3, {**MARKOV, "decay": 0.6}, 0.12, seed=1),
-    )
-    study = Study(plan=plan, trials=trials, seconds=1.0, ended="", incumbent_misses=())
-    found = past.found_by(shop.line, shop.store, study)
-    assert [trial.paired for trial in found.trials] == [True, True, False, False]
-    markov = tuple(replace(each, family="markov") for each in found.trials)
-    [carried] = recalled(replace(found, plan_id="before", trials=markov)).studies
-    assert [(t.parameters["markov.decay"], t.value) for t in carried.trials] == [
-        (0.8, pytest.approx(0.0)),
-        (0.5, pytest.approx(0.03)),
-        (0.6, pytest.approx(0.02)),
-    ]
+def test_a_gain_over_the_incumbent_with_another_seed_counts_where_there_is_no_better(a_plan, recalled):
+    [study] = recalled(
+        evidence(
+            a_plan(),
+            trial(0.03, decay=0.5),
+            replace(trial(0.09, seed=1, decay=0.5), paired=False),
+            replace(trial(0.02, seed=1, decay=0.6), paired=False),
+        )
+    ).studies
+    assert [(t.parameters["markov.decay"], t.value) for t in study.trials] == [(0.5, 0.03), (0.6, 0.02)]
 
 
 def test_a_trial_whose_worker_or_time_was_lost_says_nothing_of_its_configuration(a_plan, recalled):
@@ -174,18 +142,6 @@ def test_a_trial_whose_worker_or_time_was_lost_says_nothing_of_its_configuration
         (0.6, 0.01, "complete"),
     ]
     assert "2 trials dropped, because their worker or their time was lost" in found.carried[0]
-
-
-def test_what_was_lost_or_may_not_be_released_is_told_from_what_was_tried(shop, a_plan, a_trial):
-    trials = [
-        a_trial(0, MARKOV, 0.1),
-        replace(a_trial(1, MARKOV, 0.05, state="pruned"), unfinished=True),
-        replace(a_trial(2, MARKOV, 0.2), infeasible=("too slow",)),
-    ]
-    plan = a_plan(dataset_id=shop.dataset.dataset_id)
-    study = Study(plan=plan, trials=tuple(trials), seconds=1.0, ended="", incumbent_misses=())
-    found = past.found_by(shop.line, shop.store, study)
-    assert [trial.state for trial in found.trials] == ["complete", "unfinished", "infeasible"]
 
 
 def test_scores_without_the_incumbents_beside_them_do_not_stand_among_differences(a_plan, recalled):
@@ -262,87 +218,25 @@ def test_evidence_that_cannot_be_read_is_left_and_named(shop, a_plan):
     assert found.carried == ("evidence/before.json: dropped, because it cannot be read.",)
 
 
-def test_the_store_of_a_search_that_is_closed_twice_holds_its_evidence_once(shop, retune, search):
-    plan = retune(incumbent="markov")
-    search(plan)
-    tuning.close(shop.line, shop.store, plan, shop.studies)
-    assert len(everything(shop.store)) == 1
-
-
-def some(a_trial, *numbers):
-    """Results of so many trials, the first the incumbent's."""
-    return lambda: [
-        replace(a_trial(n, {**MARKOV, "decay": 0.8 - n / 10}, 0.1 + n / 100), family="markov") for n in numbers
-    ]
-
-
-def test_a_search_that_is_killed_and_never_resumed_has_left_every_trial_that_ended(shop, retune):
-    plan = retune(incumbent="markov")
-    tuning.open_study(shop.line, shop.store, plan, shop.studies)
-    tuning.jobs(shop.line, shop.store, plan, "screen", shop.studies)
-    seen = []
-
-    def killed(found):
-        seen.append(found)
-        if len(seen) == 2:
-            raise KeyboardInterrupt
-
-    owner = tuning.Attempt(run="monday", map_index=0, attempt=1)
-    with pytest.raises(KeyboardInterrupt):
-        tuning.work(shop.line, shop.store, plan, "screen", shop.studies, owner=owner, on_trial=killed)
-    [kept] = everything(shop.store)
-    assert [(t.number, t.ndcg_at_10) for t in kept.trials] == [(r.number, r.ndcg_at_10) for r in seen]
-    assert not kept.ended
-
-
-def test_what_a_search_has_found_so_far_counts_and_is_named_as_such(shop, a_plan, a_trial):
-    plan = a_plan(dataset_id=shop.dataset.dataset_id, family="markov", configuration=MARKOV)
-    past.keep_so_far(shop.line, shop.store, plan, some(a_trial, 0, 1))
-    later = replace(plan, plan_id="r20260202-00000000")
-    found = recall(shop.line, shop.store, later, search_space(shop.line))
+def test_what_a_search_has_found_so_far_counts_and_is_named_as_such(a_plan, recalled):
+    found = recalled(evidence(a_plan(), trial(0.0), trial(0.01, decay=0.7), ended=False))
     assert [len(study.trials) for study in found.studies] == [2]
-    assert found.carried == ("r20260126-00000000, which has not ended: 2 configurations carried over.",)
+    assert found.carried == ("before, which has not ended: 2 configurations carried over.",)
 
 
-def test_a_worker_that_comes_late_does_not_open_again_what_was_closed(shop, a_plan, a_trial):
-    plan = a_plan(dataset_id=shop.dataset.dataset_id, family="markov", configuration=MARKOV)
-    whole = Study(
-        plan=plan,
-        trials=tuple(some(a_trial, 0, 1, 2)()),
-        seconds=1.0,
-        ended="",
-        incumbent_misses=(),
-    )
+def test_a_search_sees_the_past_that_there_was_when_it_was_planned_however_late_its_workers_begin(shop, a_plan):
+    plan, space = a_plan(dataset_id=shop.dataset.dataset_id), search_space(shop.line)
 
-    def closed_meanwhile():
-        past.keep(shop.line, shop.store, whole)
-        return some(a_trial, 0, 1)()
+    def lay(name, *gains):
+        trials = [trial(gain, decay=0.8 - gain) for gain in gains]
+        found = evidence(plan, *trials, plan_id=name, ended=False)
+        shop.store.put(f"evidence/{name}.json", to_json(found))
 
-    past.keep_so_far(shop.line, shop.store, plan, closed_meanwhile)
-    [kept] = everything(shop.store)
-    assert (kept.ended, len(kept.trials)) == (True, 3)
-
-
-def test_a_search_sees_the_past_that_there_was_when_it_was_planned_however_late_its_workers_begin(
-    shop, a_plan, a_trial
-):
-    other = a_plan(plan_id="other", dataset_id=shop.dataset.dataset_id, family="markov", configuration=MARKOV)
-    past.keep_so_far(shop.line, shop.store, other, some(a_trial, 0, 1))
-    asked = replace(other, plan_id="r20260202-00000000")
-    past.remember(shop.store, asked, everything(shop.store))
-    first = recall(shop.line, shop.store, asked, search_space(shop.line))
-    past.keep_so_far(shop.line, shop.store, other, some(a_trial, 0, 1, 2))
-    another = replace(other, plan_id="another")
-    past.keep_so_far(shop.line, shop.store, another, some(a_trial, 0, 1))
-    assert recall(shop.line, shop.store, asked, search_space(shop.line)) == first
-    unplanned = recall(shop.line, shop.store, replace(other, plan_id="new"), search_space(shop.line))
-    assert [len(study.trials) for study in unplanned.studies] == [2, 3]
-
-
-def test_a_search_keeps_the_edits_that_it_had_seen_when_it_began(shop, a_line, a_plan, a_trial):
-    plan = a_plan(dataset_id=shop.dataset.dataset_id, family="markov", configuration=MARKOV)
-    past.keep_so_far(shop.line, shop.store, plan, some(a_trial, 0))
-    edited = a_line(past={"markov": {"scaled": {"smoothing": 0.1}}})
-    past.keep_so_far(edited, shop.store, plan, some(a_trial, 0, 1))
-    [kept] = everything(shop.store)
-    assert kept.edits == {}
+    lay("other", 0.0, 0.1)
+    remember(shop.store, plan, everything(shop.store))
+    first = recall(shop.line, shop.store, plan, space)
+    lay("other", 0.0, 0.1, 0.2)
+    lay("third", 0.0, 0.1)
+    assert recall(shop.line, shop.store, plan, space) == first
+    unplanned = recall(shop.line, shop.store, replace(plan, plan_id="new"), space)
+    assert [len(study.trials) for study in unplanned.studies] == [3, 2]
