@@ -131,12 +131,11 @@ def check_left(plan: Plan, studies: str) -> None:
         studies: Where the study lies.
 
     Raises:
-        ValueError: A trial has given a sign of life within the last `SILENCE_S` seconds.
+        ValueError: A trial has given a sign of life within the last `SILENCE_S` seconds, or nobody can tell, because
+            no studies can lie or be read there.
     """
-    try:
-        ago = Trials.load(plan, studies).seen_s_ago()
-    except ValueError:  # it was never opened
-        return
+    trials = Trials.find(plan, studies)
+    ago = trials.seen_s_ago() if trials else None
     if ago is not None and ago < SILENCE_S:
         raise ValueError(
             f"nothing may work any more on the search that is taken up, but a trial of {plan.plan_id} gave a sign of "

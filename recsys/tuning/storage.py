@@ -1,6 +1,7 @@
 """Open the place where studies lie: a journal file that the processes of one machine share, or a database."""
 
 import fcntl
+import json
 import os
 import re
 from pathlib import Path
@@ -19,13 +20,16 @@ def open_storage(studies: str) -> BaseStorage:
         studies: Path of a journal file, made where it is missing, or URL of a database as SQLAlchemy writes it.
 
     Raises:
-        ValueError: No storage can lie there.
+        ValueError: No storage can lie there, or what lies there is none.
     """
     check_studies(studies)
     if "://" in studies:
         return RDBStorage(studies, engine_kwargs={"pool_pre_ping": True})  # a database that restarts is found again
     path = Path(studies).absolute()
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path)))
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path)))
+    except json.JSONDecodeError as error:
+        raise _wrong(studies, f"what lies there is no journal of studies: {error}") from error
 
 
 def check_studies(studies: str) -> None:

@@ -104,14 +104,26 @@ class Trials:
         """Find the plan's study.
 
         Raises:
-            ValueError: It has not been opened.
+            ValueError: It has not been opened, or `open_storage` refuses the place.
         """
+        found = cls.find(plan, studies)
+        if found is None:
+            raise ValueError(f"The study {plan.plan_id} must be opened first, but {studies} has none.")
+        return found
+
+    @classmethod
+    def find(cls, plan: Plan | AblationPlan, studies: str) -> Self | None:
+        """Find the plan's study; None: it has not been opened.
+
+        Raises:
+            ValueError: `open_storage` refuses the place.
+        """
+        storage = open_storage(studies)
         try:
             # A trial that is claimed gets the sampler of its stage.
-            sampler: BaseSampler = RandomSampler(seed=plan.seed)
-            study = optuna.load_study(study_name=plan.plan_id, storage=open_storage(studies), sampler=sampler)
-        except KeyError as error:
-            raise ValueError(f"The study {plan.plan_id} must be opened first, but {studies} has none.") from error
+            study = optuna.load_study(study_name=plan.plan_id, storage=storage, sampler=RandomSampler(seed=plan.seed))
+        except KeyError:
+            return None
         return cls(study)
 
     @property

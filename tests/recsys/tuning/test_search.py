@@ -426,6 +426,17 @@ def test_a_search_that_was_broken_off_goes_on_where_it_stopped(shop, retune, sea
     assert "5 of 5 in screen" in study.ended
 
 
+def test_a_search_that_cannot_be_looked_at_is_not_taken_for_one_that_was_never_opened(a_plan, tmp_path):
+    journal = tmp_path / "journal"
+    with pytest.raises(ValueError, match="RETUNE_STUDIES must be the path of a file"):
+        tuning.check_left(a_plan(), str(tmp_path))
+    journal.write_text("no journal\nof studies\n")
+    with pytest.raises(
+        ValueError, match=f"RETUNE_STUDIES .* but is '{journal}': what lies there is no journal of studies"
+    ):
+        tuning.check_left(a_plan(), str(journal))
+
+
 def test_a_search_that_somebody_works_on_is_not_taken_up_until_it_is_left_or_silent(shop, retune):
     plan = retune()
     tuning.check_left(plan, shop.studies)  # it has not even been opened
