@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+
+from retune.sheet import Sheet
 
 JSON = "--json"
 """The option by which programs ask for JSON."""
@@ -16,24 +16,16 @@ JSON = "--json"
 DONE, HELD, ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
-def show(as_json: bool, data: Mapping[str, Any], text: str, *tables: Table) -> None:
-    """Print either `data` as JSON or `text` and those of `tables` that have rows for people."""
+def show(as_json: bool, data: Mapping[str, Any], text: str, *sheets: Sheet) -> None:
+    """Print either `data` as JSON or `text` and those of `sheets` that have rows for people."""
     if as_json:
         print_json(data)
         return
     console = Console()
     console.print(text, markup=False, highlight=False)
-    for each in tables:
-        if each.row_count:
+    for each in sheets:
+        if each.rows:
             console.print(each)
-
-
-def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, title: str | None = None) -> Table:
-    """Lay `rows` out below `heads`, which are left out where all are empty; every cell is shown as it stands."""
-    laid_out = Table(*heads, show_header=any(heads), box=None, pad_edge=False, title=title, title_justify="left")
-    for row in rows:
-        laid_out.add_row(*(escape(cell) for cell in row))
-    return laid_out
 
 
 def counted(number: int, thing: str) -> str:

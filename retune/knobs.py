@@ -1,46 +1,37 @@
 """Lay what was learned of a line's knobs out as tables for people: a review, an ablation, an attribution."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from recsys.records import Ablated, Ablation, Attribution, Block, Edit, Estimate, Findings, Importance, Proposal, Review
+from retune.sheet import Sheet
 
 SHOWN = 5  # newest studies whose shares stand side by side
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One table."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-
-def parts(review: Review) -> list[Part]:
+def parts(review: Review) -> list[Sheet]:
     """Give the tables in reading order; what has no rows is empty."""
     return [
-        Part(
+        Sheet(
             title="\nWhat tells trials apart, over the newest studies and in each of the last",
             heads=("family", "parameter", "share", "90 %", "alone", "p", "best at", "", "by study, oldest first"),
             rows=[row for found in review.over_studies for row in _importances(found, review.studies)],
         ),
-        Part(
+        Sheet(
             title="\nWhat two explain only together",
             heads=("family", "parameters", "share", "90 %", "p"),
             rows=list(_interactions(review.over_studies)),
         ),
-        Part(
+        Sheet(
             title="\nWhat blocks of trials tell of pairs",
             heads=("family", "parameters", "effect", "90 %", "p", "", "search"),
             rows=[row for block in review.blocks for row in _block(block)],
         ),
-        Part(
+        Sheet(
             title="\nWhere the best trials lie",
             heads=("family", "parameter", "because"),
             rows=[(edge.family, edge.parameter, edge.because) for edge in review.edges],
         ),
-        Part(
+        Sheet(
             title="\nProposed; --apply writes it into the line's file, --apply --only NAME one of them",
             heads=("name", "", "change", "because"),
             rows=[_proposal(proposal) for proposal in review.proposals],
@@ -48,17 +39,17 @@ def parts(review: Review) -> list[Part]:
     ]
 
 
-def ablated(ablation: Ablation) -> Part:
+def ablated(ablation: Ablation) -> Sheet:
     """Give the table of what each component is worth, what is lost most without at the head."""
     parts = sorted(ablation.parts, key=lambda part: part.change.value if part.change else float("inf"))
-    return Part(
+    return Sheet(
         title=f"\nWithout each component, on the validation windows of {ablation.plan.dataset_id}",
         heads=("without", "instead", "NDCG@10", "change", f"{ablation.confidence:.0%}", "p", "seeds", ""),
         rows=[_ablated(ablation, part) for part in parts],
     )
 
 
-def attributed(attribution: Attribution) -> Part:
+def attributed(attribution: Attribution) -> Sheet:
     """Give the table of what each changed knob did, the largest first."""
     rows = [
         (
@@ -70,7 +61,7 @@ def attributed(attribution: Attribution) -> Part:
         )
         for share in attribution.shares
     ]
-    return Part(
+    return Sheet(
         title=f"\nWhat changed since {attribution.predecessor}, as foreseen from {attribution.trials} trials",
         heads=("knob", "was", "now", "NDCG@10", f"{attribution.confidence:.0%}"),
         rows=rows,

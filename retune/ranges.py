@@ -1,11 +1,14 @@
 """List what a line searches: each knob of its families, with its meaning, tier, and the range that it has today."""
 
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from recsys.models import FAMILIES
 from recsys.settings import Line
 from recsys.tuning.space import search_space, span
+from retune.sheet import Sheet
 
 
 def look(line: Line) -> list[dict[str, Any]]:
@@ -28,18 +31,21 @@ def look(line: Line) -> list[dict[str, Any]]:
     ]
 
 
-def rows(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Lay out what `look` gave for people."""
+def sheets(found: list[dict[str, Any]]) -> list[Sheet]:
+    """Lay out what `look` gave for people, a sheet a family."""
+    heads = ("knob", "tier", "range", "default", "owner", "meaning (unit)")
     return [
-        (
-            knob["family"],
-            knob["knob"],
-            f"{knob['tier']}{', capacity' if knob['capacity'] else ''}",
-            knob["range"],
-            str(knob["default"]),
-            knob["unit"],
-            knob["owner"],
-            knob["meaning"],
-        )
-        for knob in found
+        Sheet(heads, [_row(knob) for knob in own], f"\n{family}")
+        for family, own in groupby(found, key=itemgetter("family"))
     ]
+
+
+def _row(knob: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        knob["knob"],
+        f"{knob['tier']}{', capacity' if knob['capacity'] else ''}",
+        knob["range"],
+        str(knob["default"]),
+        knob["owner"],
+        f"{knob['meaning']} ({knob['unit']})",
+    )

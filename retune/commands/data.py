@@ -7,8 +7,9 @@ import typer
 from recsys.errors import NoFeedback
 from recsys.records import CheckedBatch, TableVersion, dump
 from retune import stages
-from retune.answers import HELD, counted, show, table
+from retune.answers import HELD, counted, show
 from retune.commands.options import AsJson, AsOf, By, LineName, moment, site_of, who
+from retune.sheet import Sheet
 
 
 def feedback(
@@ -63,7 +64,7 @@ def drift(
         as_json,
         {"outcome": "drifted" if verdict.drifted else "steady", **dump(verdict)},
         verdict.because,
-        table(
+        Sheet(
             ("column", "method", "distance", "threshold", ""),
             [
                 (c.column, c.method, f"{c.distance:.4f}", f"{c.threshold:.4f}", "moved" if c.drifted else "")
@@ -105,5 +106,5 @@ def _refused(as_json: bool, nothing: NoFeedback) -> None:
         as_json,
         {"outcome": "refused", "because": str(nothing), "refused": [dump(refusal) for refusal in nothing.refused]},
         str(nothing),
-        table(("refused", "because"), [(each.source, "; ".join(each.reasons)) for each in nothing.refused]),
+        Sheet(("refused", "because"), [(each.source, "; ".join(each.reasons)) for each in nothing.refused]),
     )

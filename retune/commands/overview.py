@@ -9,9 +9,10 @@ from recsys.records import dump
 from recsys.settings import lines_folder, read_line
 from retune import stages
 from retune import status as state
-from retune.answers import counted, print_json, show, table
+from retune.answers import counted, print_json, show
 from retune.commands.options import AsJson, LineName, line_names, only_line
 from retune.lines import check_lines, file_named, file_of
+from retune.sheet import Sheet
 
 
 def status(line: LineName = None, *, as_json: AsJson = False) -> None:
@@ -24,7 +25,7 @@ def status(line: LineName = None, *, as_json: AsJson = False) -> None:
         print_json([{"line": name, **told} for name, told in found.items()])
         return
     for name, told in found.items():
-        show(as_json, {}, name, table(("", ""), state.rows(told)))
+        show(as_json, {}, name, Sheet(("", ""), state.rows(told)))
 
 
 def history(
@@ -40,7 +41,7 @@ def history(
         as_json,
         {"line": name, "entries": [dump(entry) for entry in entries]},
         f"{counted(len(entries), 'decision')} of {name}.",
-        table(
+        Sheet(
             ("when", "what", "who", "why"),
             [(e.at.strftime("%Y-%m-%d %H:%M:%S"), e.what, e.who, e.why) for e in entries],
         ),
@@ -54,13 +55,13 @@ def lines(*, as_json: AsJson = False) -> None:
         as_json,
         {"lines": [line.model_dump(mode="json") for line in found]},
         f"{counted(len(found), 'line')} in {lines_folder()}, {'all' if len(found) > 1 else 'which is'} well.",
-        table(("line", "task", "owner", "description"), [(x.name, x.task, x.owner, x.description) for x in found]),
+        Sheet(("line", "task", "owner", "description"), [(x.name, x.task, x.owner, x.description) for x in found]),
     )
 
 
 def knobs(line: LineName = None, *, as_json: AsJson = False) -> None:
     """List what a line's search may turn: each knob with its tier, the range that it has today, owner and meaning."""
-    from retune.ranges import look, rows  # imports PyTorch and Optuna
+    from retune.ranges import look, sheets  # imports PyTorch and Optuna
 
     name = line or only_line()
     described = read_line(file_of(name))
@@ -70,5 +71,5 @@ def knobs(line: LineName = None, *, as_json: AsJson = False) -> None:
         as_json,
         {"line": name, "knobs": found},
         f"{counted(len(found), 'knob')} of {name}.",
-        table(("family", "knob", "tier", "range", "default", "unit", "owner", "meaning"), rows(found)),
+        *sheets(found),
     )

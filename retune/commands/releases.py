@@ -7,8 +7,9 @@ import typer
 from recsys.errors import Held
 from recsys.records import dump
 from retune import knobs, stages
-from retune.answers import HELD, show, table
+from retune.answers import HELD, show
 from retune.commands.options import AsJson, By, LineName, Reason, site_of, who
+from retune.sheet import Sheet
 
 
 def promote(
@@ -30,7 +31,7 @@ def promote(
     site = site_of(line)
     comparison = stages.measure(site, stages.package(site, stages.newest_candidate(site, plan)), by=who(by))
     verdict = stages.gate(site, comparison, by=who(by), again=reason)
-    checks = table(("check", "outcome", "because"), [(c.name, str(c.outcome), c.because) for c in verdict.checks])
+    checks = Sheet(("check", "outcome", "because"), [(c.name, str(c.outcome), c.because) for c in verdict.checks])
     try:
         released = stages.release(site, verdict)
     except Held as held:
@@ -55,12 +56,11 @@ def attribute(
 ) -> None:
     """Say which changed knobs made a release differ from its predecessor, as foreseen, and what the gate measured."""
     found = stages.attribute(site_of(line), release, by=who(by))
-    part = knobs.attributed(found)
     show(
         as_json,
         {"outcome": "attributed", "attribution": dump(found)},
         found.because,
-        table(part.heads, part.rows, title=part.title),
+        knobs.attributed(found),
     )
 
 

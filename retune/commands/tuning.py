@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from recsys.errors import NoTime
 from recsys.records import AblationPlan, Action, Plan, dump
 from retune import knobs, stages
 from retune import search as run
-from retune.answers import HELD, INTERRUPTED, fail, show, table
+from retune.answers import HELD, INTERRUPTED, fail, show
 from retune.commands.options import AsJson, By, LineName, Reason, json_object, site_of, who
+from retune.sheet import Sheet
 
 if TYPE_CHECKING:
     from retune.edits import Edited
@@ -112,7 +112,7 @@ def search(
         f"{json.dumps(dict(candidate.configuration))}."
         + "".join(f"\nThe past, {told}" for told in plan.past)
         + "".join(f"\n{rung.because}" for rung in plan.rungs),
-        table(("", "trials", "seconds", "gain", "gain an hour", ""), run.account(study)),
+        Sheet(("", "trials", "seconds", "gain", "gain an hour", ""), run.account(study)),
     )
 
 
@@ -140,7 +140,7 @@ def review(
         as_json,
         {"outcome": "reviewed", "review": dump(found)},
         found.because,
-        *(table(part.heads, part.rows, title=part.title) for part in knobs.parts(found)),
+        *knobs.parts(found),
     )
 
 
@@ -179,12 +179,11 @@ def ablate(
     )
     with _resumable(plan, "the same command"), run.live(plan, quiet=as_json) as on_trial:
         found = run.run_ablation(site, plan, on_trial=on_trial)
-    part = knobs.ablated(found)
     show(
         as_json,
         {"outcome": "ablated", "ablation": dump(found)},
         found.because,
-        table(part.heads, part.rows, title=part.title),
+        knobs.ablated(found),
     )
 
 
@@ -204,9 +203,9 @@ def _resumable(plan: Plan | AblationPlan, command: str) -> Iterator[None]:
         fail("interrupted", stopped, INTERRUPTED)
 
 
-def _weighed(plan: Plan, percent_worth_s: float) -> Table:
+def _weighed(plan: Plan, percent_worth_s: float) -> Sheet:
     """Lay out what could be done, by what it is worth, and say what the columns mean."""
-    return table(
+    return Sheet(
         ("", "action", "expected gain", "nine of ten", "takes", "worth", "not by itself, because"),
         [
             (

@@ -34,13 +34,29 @@ def test_the_range_is_the_one_that_the_line_has_today(lines: Path, retune) -> No
     assert found["markov", "steps"]["range"] == "1 to 16"
 
 
-def test_people_are_told_what_each_knob_means(lines: Path, retune, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_people_are_told_what_each_knob_means_family_by_family(lines: Path, retune, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "130")
     answer = retune("knobs")
     assert answer.code == 0
-    assert "16 knobs of shop." in answer.out
-    assert "smoothing" in answer.out
-    assert "modelling" in answer.out
+    told = [" ".join(line.split()) for line in answer.out.splitlines()]
+    assert told[:5] == [
+        "16 knobs of shop.",
+        "",
+        "markov",
+        "knob tier range default owner meaning (unit)",
+        "steps 1 1 to 16 9 serving How many of the newest items vote for what comes next (items)",
+    ]
+    assert "two_tower" in told
+
+
+def test_a_terminal_of_80_columns_shows_each_knob_whole_and_its_meaning_below(lines: Path, retune, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = retune("knobs").out.splitlines()
+    told = [" ".join(line.split()) for line in shown]
+    assert max(map(len, shown)) <= 80
+    assert told[told.index("two_tower") + 1 :][:2] == ["knob tier range default owner", "meaning (unit)"]
+    assert {line.split()[0] for line in told if line} > set(FAMILIES["two_tower"].defaults)
+    assert "history_length 2, capacity 20, 50, 100 50 serving" in told
 
 
 def test_a_line_that_cannot_be_searched_is_named(lines: Path, retune) -> None:
