@@ -213,6 +213,8 @@ def work_ablation(
             found = carry_out(trial, replace(bench, budgets=budgets), trials, owner, keeps_cases=True)
             if found is None:
                 break
+            if found.reused:
+                cases.renew(store, plan.dataset_id, found.training)
             ended.append(found)
             if on_trial is not None:
                 on_trial(found)
@@ -235,6 +237,7 @@ def close_ablation(line: Line, store: Store, plan: AblationPlan, studies: str) -
     made = compared(store, plan, trials.results(), confidence=line.gate.confidence, seconds=trials.taken_s)
     for entry in store.list(key(plan.plan_id, "checkpoints/")):
         store.delete(entry.key)
+    cases.sweep(store)
     _tell_ledger(store, made)
     store.put(key(plan.plan_id, "ablation.json"), to_json(made))
     log.info("ablation %s: %s", plan.plan_id, made.because)
@@ -297,9 +300,10 @@ class _Measured:
     """The trainings whose cases are kept, of this ablation and of whatever came before."""
 
     store: Store
+    dataset_id: str
 
     def find(self, training: str) -> Known | None:
-        kept = cases.find(self.store, training)
+        kept = cases.find(self.store, self.dataset_id, training)
         return None if kept is None else Known(ndcg_at_10=kept.objective, source=kept.source, seconds=kept.seconds)
 
 
@@ -320,7 +324,7 @@ def _bench(line: Line, store: Store, plan: AblationPlan, trials: Trials) -> Benc
             budgets=line.budgets,
             cases=frozen.windows[-1],
         ),
-        results=_Measured(store),
+        results=_Measured(store, plan.dataset_id),
         device="cuda" if torch.cuda.is_available() else "cpu",
         left_s=lambda: left_s(plan.budget_s, trials.spent_s, []),
         prunes=False,

@@ -32,7 +32,7 @@ def compared(
     Raises:
         NoFeedback: The dataset is gone.
     """
-    seen = _cases(store, results)
+    seen = _cases(store, plan.dataset_id, results)
     users = cases.users(load_dataset(store, dataset(store, plan.dataset_id)))
     whole = seen.get(identity(plan.family, plan.configuration), {})
     variants = [seen.get(identity(plan.family, without(plan, c)), {}) for c in plan.components]
@@ -60,11 +60,11 @@ def without(plan: AblationPlan, component: Component) -> Configuration:
     return {**plan.configuration, **component.changes}
 
 
-def _cases(store: Store, results: Sequence[TrialResult]) -> Mapping[str, Seeds]:
+def _cases(store: Store, dataset_id: str, results: Sequence[TrialResult]) -> Mapping[str, Seeds]:
     """Gather what each user saw, by the identity of a configuration and the seed."""
     found: dict[str, dict[int, Vector]] = defaultdict(dict)
     for trial in results:
-        kept = cases.find(store, trial.training) if trial.state == COMPLETE else None
+        kept = cases.find(store, dataset_id, trial.training) if trial.state == COMPLETE else None
         if kept is not None:
             found[identity(trial.family, trial.configuration)][trial.seed] = kept.ndcg
     return found

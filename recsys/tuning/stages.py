@@ -15,7 +15,7 @@ from recsys.records import Action, Plan, Study, Transfer, TrialResult, dump, par
 from recsys.settings import Line
 from recsys.store import Store
 from recsys.studies import key
-from recsys.tuning import findings, hindsight, past
+from recsys.tuning import cases, findings, hindsight, past
 from recsys.tuning.accounts import spending, stage_gains
 from recsys.tuning.agreement import agreements
 from recsys.tuning.block import block
@@ -166,6 +166,7 @@ def close(line: Line, store: Store, plan: Plan, studies: str) -> Study:
         store.delete(entry.key)
     if plan.action.searches:
         findings.keep(line, store, closed)
+        cases.sweep(store)
         _tell_ledger(store, closed)
     # The record comes last: where it lies, a later call takes the study for closed and does nothing of the above.
     store.put(key(plan.plan_id, "study.json"), to_json(closed))

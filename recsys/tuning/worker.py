@@ -161,6 +161,7 @@ def carry_out(trial: Trial, bench: Bench, trials: Trials, owner: Attempt, *, kee
         if keeps_cases and ending.state is TrialState.COMPLETE and ending.evaluations:
             cases.keep(
                 bench.store,
+                bench.plan.dataset_id,
                 ending.facts["training"],
                 ending.evaluations,
                 source=f"trial {trial.number} of {plan_id}",

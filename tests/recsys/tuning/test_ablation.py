@@ -1,4 +1,5 @@
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -95,7 +96,12 @@ def test_what_is_known_is_given_again_and_nothing_is_trained(shop, planned, abla
 
 def test_another_budget_is_another_ablation_that_trains_nothing_twice(shop, planned, ablate):
     found = ablate(planned())
+    kept = list((shop.folder / "shop" / "store" / "cases" / shop.dataset.dataset_id).iterdir())
+    for each in kept:
+        os.utime(each, (0, 0))
     again = ablate(planned(budget_s=100))
+    assert kept
+    assert all(each.stat().st_mtime > 0 for each in kept)  # used again, and so not deleted soon
     assert again.plan.plan_id != found.plan.plan_id
     assert [trial.reused for trial in again.trials if trial.state == "complete"] == [
         f"trial {trial.number} of {found.plan.plan_id}" for trial in found.trials if trial.state == "complete"
@@ -115,7 +121,8 @@ def test_a_trained_variant_has_every_seed_and_seeds_come_one_after_the_other(sho
     [part] = found.parts
     assert part.seeds == 2
     assert found.deviation > 0
-    values = {(t.configuration["dropout"], t.seed): cases.find(shop.store, t.training).ndcg for t in found.trials}
+    seen = [cases.find(shop.store, shop.dataset.dataset_id, t.training).ndcg for t in found.trials]
+    values = {(t.configuration["dropout"], t.seed): ndcg for t, ndcg in zip(found.trials, seen, strict=True)}
     expected = np.mean([values[0.0, seed] - values[0.3, seed] for seed in (7, 8)])
     assert part.change.value == pytest.approx(expected)
     assert list(shop.store.list(f"studies/{plan.plan_id}/checkpoints/")) == []
