@@ -223,10 +223,16 @@ def known(trial: FrozenTrial) -> tuple[Any, ...]:
 
 
 def chains(trials: Sequence[FrozenTrial]) -> list[list[FrozenTrial]]:
-    """Give each entry that was begun as the trials that it took, each of which resumes the one before."""
+    """Give each entry that was begun as the trials that it took, each of which resumes the one before.
+
+    Two workers who list the same entry at once leave a copy of it, which nobody may begin.
+    """
     by_entry: dict[str, list[FrozenTrial]] = defaultdict(list)
     for trial in trials:
-        by_entry[trial.user_attrs["entry"]].append(trial)
+        chain = by_entry[trial.user_attrs["entry"]]
+        if chain and RESUMES not in trial.user_attrs and NOT_BEGUN in trial.user_attrs:
+            continue
+        chain.append(trial)
     for entry, chain in by_entry.items():
         resumed = [trial.user_attrs.get(RESUMES) for trial in chain]
         if resumed != [None, *(trial.number for trial in chain[:-1])]:

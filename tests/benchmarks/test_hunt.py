@@ -39,6 +39,13 @@ def test_a_chain_is_an_entry_with_all_who_took_it_up_and_what_was_never_begun_is
     assert chains([first, other, again, unbegun]) == [[first, again], [other]]
 
 
+def test_a_copy_that_nobody_began_belongs_to_no_chain_and_one_that_somebody_began_is_refused():
+    listed, copy = trial(0, "a"), trial(1, "a", not_begun=True)
+    assert chains([listed, copy]) == [[listed]]
+    with pytest.raises(SystemExit, match=r"The trials of a must resume one another, but resume \[None, None\]"):
+        chains([listed, trial(1, "a")])
+
+
 def test_a_trial_that_two_have_taken_up_is_refused():
     with pytest.raises(SystemExit, match="The trials of a must resume one another, but resume"):
         chains([trial(0, "a"), trial(1, "a", resumes=0), trial(2, "a", resumes=0)])
