@@ -8,6 +8,7 @@ from torch import nn
 from recsys.models import FAMILIES
 from recsys.sequences import Cases, Sequences
 from recsys.training import train
+from recsys.transfer import Start
 from recsys.tuning.detectors import effective_rank, examine, mean_cosine
 
 N_ITEMS, USERS, LEARNED, ASKED = 60, 80, 24, 4
@@ -90,6 +91,42 @@ def test_steps_that_are_far_too_long_are_found(name):
 def test_a_network_that_was_not_let_learn_is_found(name):
     found = unsound(*fitted(name, dropout=0.95, weight_decay=30.0))
     assert found["over_regularised"].startswith("over-regularised: NDCG@10 is 0.1")
+
+
+ITEMS = tuple(f"item {number}" for number in range(1, N_ITEMS + 1))
+_, LATER, _ = walks(seed=1)
+
+
+def incumbents(name):
+    """Weights of a sound training on what other users did."""
+    network, _ = fitted(name, learned=LATER)
+    return Start(sha256="5e", tensors=network.state_dict(), items=ITEMS, vocabulary=ITEMS)
+
+
+def fitted_from(weights, name, **changed):
+    """Train from weights; what it is compared with is drawn, as for a cold training."""
+    configuration = small(name, **{"start": "incumbent", **changed})
+    network, fresh = (FAMILIES[name].build(configuration, n_items=N_ITEMS) for _ in range(2))
+    training = train(network, WALKED, configuration, seed=0, start=weights)
+    assert training.covered.items == 1.0
+    fresh.prepare(WALKED, 0)
+    return network, {"losses": training.losses, "fresh": fresh}
+
+
+@pytest.mark.parametrize("name", ["two_tower", "sasrec", "hybrid"])
+def test_sound_trainings_from_weights_have_no_sign_however_short_they_are(name):
+    weights = incumbents(name)
+    for change in ({}, {"start": "frozen"}, {"epochs": 1}, {"epochs": 3, "lr": 3e-4}):
+        assert unsound(*fitted_from(weights, name, **change)) == {}, change
+
+
+@pytest.mark.parametrize("name", ["two_tower", "sasrec", "hybrid"])
+def test_a_training_that_spoils_the_weights_that_it_was_given_is_found(name):
+    weights = incumbents(name)
+    stifled = unsound(*fitted_from(weights, name, dropout=0.95, weight_decay=30.0))
+    assert stifled["over_regularised"].startswith("over-regularised: NDCG@10 is 0.1")
+    blown_up = unsound(*fitted_from(weights, name, lr=1.0, epochs=3))
+    assert blown_up["blown_up"].startswith("blown up: the loss was ")
 
 
 @pytest.mark.parametrize("name", ["two_tower", "sasrec", "hybrid"])
