@@ -31,6 +31,10 @@ from recsys.store import Store
 PROJECT = Path(__file__).parents[1]
 SHARED_BUCKET = "shared"
 
+# Small networks take many times longer on several threads where others have the cores, as the workers of one run of
+# tests do. NumPy and PyTorch read this when they are imported, and so do the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Airflow reads its settings when it is imported, which the conftest of a folder below this one may do.
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="retune-airflow-")
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)

@@ -242,9 +242,12 @@ def wake() -> None:
 
 @contextmanager
 def threads(workers: int) -> Iterator[None]:
-    """Share this machine's cores with the other workers: two trials on one thread each beat one trial on two."""
+    """Share this machine's cores with the other workers: two trials on one thread each beat one trial on two.
+
+    A process that was given fewer threads, as by `OMP_NUM_THREADS`, keeps to those.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, _cores() // workers))
+    torch.set_num_threads(max(1, min(before, _cores() // workers)))
     try:
         yield
     finally:

@@ -330,13 +330,15 @@ def test_a_late_worker_stops_without_a_trace_in_the_study(shop, retune, a_line):
 @pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores and Linux"
 )
-def test_a_worker_uses_no_more_threads_than_it_may_use_cores(shop, retune, a_line):
+@pytest.mark.parametrize(("given", "cores", "used"), [(2, 1, 1), (1, 2, 1), (2, 2, 2)])
+def test_a_worker_uses_no_more_threads_than_it_was_given_and_may_use_cores(shop, retune, a_line, given, cores, used):
     line = a_line(workers=1, screen={"trials": 1}, refine={"trials": 1}, confirm={"trials": 1})
     plan = retune(line=line)
     begin(shop, plan, line)
-    threads, allowed = [], os.sched_getaffinity(0)
+    threads, allowed, before = [], os.sched_getaffinity(0), torch.get_num_threads()
     try:
-        os.sched_setaffinity(0, {min(allowed)})
+        os.sched_setaffinity(0, sorted(allowed)[:cores])
+        torch.set_num_threads(given)
         tuning.work(
             line,
             shop.store,
@@ -346,9 +348,11 @@ def test_a_worker_uses_no_more_threads_than_it_may_use_cores(shop, retune, a_lin
             owner=FIRST,
             on_trial=lambda _: threads.append(torch.get_num_threads()),
         )
+        assert torch.get_num_threads() == given
     finally:
         os.sched_setaffinity(0, allowed)
-    assert threads == [1]
+        torch.set_num_threads(before)
+    assert threads == [used]
 
 
 class DyingStore(FileStore):
