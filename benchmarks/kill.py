@@ -74,7 +74,7 @@ def prepare(root: Path) -> tuple[stages.Site, DriftVerdict]:
 def run_twice(site: stages.Site, verdict: DriftVerdict, folder: Path) -> int:
     """Run one plan twice on one worker with what the searches so far have found, and count the trials that differ."""
     line = site.line.model_copy(update={"search": site.line.search.model_copy(update={"workers": 1, "warm": True})})
-    plan = _plan(replace(site, line=line), verdict, "twice")
+    plan = _plan(replace(site, line=line, studies=str(folder / "twice.journal")), verdict, "twice")
     outcomes = []
     for name in ("once", "again"):
         shutil.copytree(folder / "store", folder / name)
