@@ -2,7 +2,7 @@
 
 Packages the candidate for serving, measures it beside the incumbent on the locked holdout, and asks the gate. A pass
 moves production and puts an event on the asset *release*; a candidate that the gate holds skips the task `release`,
-whose log says why.
+whose log says why. After a release, `attribute` says which changed knobs it owes its gain to; that trains nothing.
 """
 
 from retune_airflow import assets, loops, params, tasks
@@ -14,4 +14,5 @@ for line in good_lines():
         bundle = tasks.package(line.name)
         comparison = tasks.measure(line.name, bundle)
         verdict = tasks.gate(line.name, comparison)
-        tasks.release.override(outlets=[assets.release(line.name)])(line.name, verdict)
+        released = tasks.release.override(outlets=[assets.release(line.name)])(line.name, verdict)
+        tasks.attribute(line.name, released)

@@ -52,6 +52,25 @@ ROLLBACK = {
 }
 
 
+def ablate(*, longest_search_s: float) -> dict[str, Param]:
+    """Declare what may be asked of an ablation, whose workers must end before their tasks' time is up."""
+    return {
+        "reason": Param(type="string", minLength=3, maxLength=500, title="Reason", description=_WHY),
+        "release_id": _optional(
+            "string", "Release", "The release to take apart. Empty: what is in production.", minLength=1
+        ),
+        "candidate": _optional("boolean", "Candidate", "Take the newest candidate apart instead."),
+        "dataset_id": _optional("string", "Dataset", "The dataset to measure on. Empty: the newest.", minLength=1),
+        "seeds": _optional(
+            "integer",
+            "Seeds",
+            "Trainings of each variant. Empty: as many as a search confirms with, at least two.",
+            minimum=1,
+        ),
+        "budget_s": _budget("trials may run", longest_search_s),
+    }
+
+
 def retune(*, longest_search_s: float) -> dict[str, Param]:
     """Declare what may be asked of a search, which must end before its tasks' time is up."""
     return {
@@ -66,11 +85,15 @@ def retune(*, longest_search_s: float) -> dict[str, Param]:
         ),
         "family": _optional("string", "Family", "Of the configuration to refit. Empty: the incumbent's.", minLength=1),
         "configuration": _optional("object", "Configuration", "What to refit, as JSON. Empty: the incumbent's."),
-        "budget_s": _optional(
-            "number",
-            "Budget, seconds",
-            f"How long the search may take, at most {longest_search_s:g}. Empty: the line's.",
-            exclusiveMinimum=0,
-            maximum=longest_search_s,
-        ),
+        "budget_s": _budget("the search may take", longest_search_s),
     }
+
+
+def _budget(what: str, longest_s: float) -> Param:
+    return _optional(
+        "number",
+        "Budget, seconds",
+        f"How long {what}, at most {longest_s:g}. Empty: the line's.",
+        exclusiveMinimum=0,
+        maximum=longest_s,
+    )

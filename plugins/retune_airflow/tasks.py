@@ -6,13 +6,14 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, Context, TaskGroup, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from recsys.errors import Held, NoFeedback, NoTime
 from recsys.records import (
+    AblationPlan,
     Action,
     Batch,
     Bundle,
@@ -29,6 +30,9 @@ from recsys.records import (
 )
 from retune import stages
 from retune_airflow import assets, runs
+
+if TYPE_CHECKING:
+    from recsys.tuning import Attempt
 
 Json = Any
 """A record as JSON; while a DAG is built, the promise of one."""
@@ -74,6 +78,14 @@ def _newest_dataset(context: Context, site: stages.Site, woken_by: Asset) -> Dat
     named = runs.asked_for(context, "dataset_id", woken_by)
     with _skipped(*(() if named else (NoFeedback,))):  # one that is named and not there is a mistake
         return stages.newest_dataset(site, named)
+
+
+def _owner() -> "Attempt":
+    """Name this attempt of this task, to which the trials belong that it begins."""
+    from recsys.tuning import Attempt
+
+    instance = get_current_context()["ti"]
+    return Attempt(run=instance.run_id, map_index=instance.map_index or 0, attempt=instance.try_number)
 
 
 def _announced(line: str, moved: Release) -> Json:
@@ -208,11 +220,7 @@ def jobs(line: str, plan: Json, stage: str) -> list[Json]:
 @task(**GPU, map_index_template="{{ 'worker %d' % task_instance.map_index }}")
 def work(line: str, plan: Json, stage: str, job: Json) -> list[Json]:
     """Run trials of the stage until its list or the budget ends; a later attempt takes up what an earlier one left."""
-    from recsys.tuning import Attempt
-
-    instance = get_current_context()["ti"]
-    owner = Attempt(run=instance.run_id, map_index=instance.map_index or 0, attempt=instance.try_number)
-    return [dump(result) for result in stages.work(stages.site(line), load(Plan, plan), stage, owner=owner)]
+    return [dump(result) for result in stages.work(stages.site(line), load(Plan, plan), stage, owner=_owner())]
 
 
 @task
@@ -277,6 +285,57 @@ def release(line: str, verdict: Json) -> Json:
     """Move production to the candidate and announce it; a candidate that the gate holds skips this."""
     with _skipped(Held):
         return _announced(line, stages.release(stages.site(line), load(Verdict, verdict)))
+
+
+@task
+def attribute(line: str, released: Json) -> Json:
+    """Divide what the release gained among the knobs that changed, by what the searches have measured already."""
+    moved = load(Release, released)
+    by = runs.by(get_current_context())
+    found = stages.attribute(stages.site(line), moved.release_id, by=by)
+    return {"release_id": found.release_id, "predecessor": found.predecessor, "because": found.because}
+
+
+# --- ablate
+
+
+@task
+def plan_ablation(line: str) -> Json:
+    """Say what there is to take apart and how it is measured; the same question gives the same plan."""
+    context = get_current_context()
+    site = stages.site(line)
+    _asked(context, site)
+    asked = context["params"]
+    plan = stages.plan_ablation(
+        site,
+        by=runs.by(context),
+        release_id=asked["release_id"],
+        of_candidate=bool(asked["candidate"]),
+        dataset_id=asked["dataset_id"],
+        seeds=asked["seeds"],
+        budget_s=asked["budget_s"],
+    )
+    return dump(plan)
+
+
+@task
+def ablation_jobs(line: str, plan: Json) -> list[Json]:
+    """Open the study and say which workers it needs: none where the answer is known."""
+    return list(stages.ablation_jobs(stages.site(line), load(AblationPlan, plan)))
+
+
+@task(**GPU, map_index_template="{{ 'worker %d' % task_instance.map_index }}")
+def work_ablation(line: str, plan: Json, job: Json) -> list[Json]:
+    """Train variants until the list or the budget ends; a later attempt takes up what an earlier one left."""
+    site, decided = stages.site(line), load(AblationPlan, plan)
+    return [dump(result) for result in stages.work_ablation(site, decided, owner=_owner())]
+
+
+@task
+def close_ablation(line: str, plan: Json) -> Json:
+    """Say what each component is worth, whatever became of the workers."""
+    made = stages.close_ablation(stages.site(line), load(AblationPlan, plan))
+    return {"plan_id": made.plan.plan_id, "of": made.plan.of, "seconds": made.seconds, "because": made.because}
 
 
 # --- rollback

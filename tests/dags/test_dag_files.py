@@ -14,7 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from recsys import synthetic
 
 PROJECT = Path(__file__).parents[2]
-NAMES = ("feedback", "drift", "retune", "promote", "rollback")
+NAMES = ("feedback", "drift", "retune", "promote", "rollback", "ablate")
 HEAVY = {"torch", "great_expectations", "evidently", "optuna", "onnxruntime", "pandas", "duckdb", "scipy", "boto3"}
 
 PROBE = """
@@ -124,7 +124,8 @@ def test_every_dag_says_what_it_is_and_never_overlaps_itself(bag):
         assert dag.dagrun_timeout.total_seconds() == 12 * 30 * 60
         assert "**shop**" in dag.doc_md
         assert "Owner: tests" in dag.doc_md
-        assert all(task.doc_md or task.task_id.endswith(".work") for task in dag.tasks)  # mapped: Airflow drops it
+        mapped = {task.task_id for task in dag.tasks if task.is_mapped}  # Airflow drops what is said of these
+        assert all(task.doc_md or task.task_id in mapped for task in dag.tasks)
 
 
 def test_each_stage_is_woken_by_the_one_before(bag):
@@ -152,6 +153,7 @@ def test_each_stage_is_woken_by_the_one_before(bag):
         "retune": ["retune://shop/drift"],
         "promote": ["retune://shop/candidate"],
         "rollback": [],
+        "ablate": [],
     }
 
 
@@ -169,6 +171,21 @@ def test_what_trains_waits_for_the_pool_and_queue_of_the_gpu(bag):
         "confirm.work",
         "choose",
     }
+    ablate = bag.dags["ablate_shop"]
+    assert {t.task_id for t in ablate.tasks if t.pool == "gpu" and t.queue == "gpu"} == {"work_ablation"}
+
+
+def test_an_ablation_is_closed_whatever_became_of_its_workers_and_its_record_decides_the_run(bag):
+    closing = bag.dags["ablate_shop"].get_task("close_ablation")
+    assert closing.is_teardown
+    assert closing.on_failure_fail_dagrun
+    assert {setup.task_id for setup in closing.upstream_list if setup.is_setup} == {"ablation_jobs"}
+    assert "work_ablation" in closing.upstream_task_ids
+
+
+def test_nothing_waits_for_an_attribution(bag):
+    attribute = bag.dags["promote_shop"].get_task("attribute")
+    assert (attribute.upstream_task_ids, attribute.downstream_task_ids) == ({"release"}, set())
 
 
 def test_the_search_is_closed_whatever_became_of_it(bag):

@@ -1,4 +1,4 @@
-"""The five DAGs, run one after another by Airflow itself on made feedback; each test looks at one turn of the loop."""
+"""The six DAGs, run one after another by Airflow itself on made feedback; each test looks at one turn of the loop."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,7 +119,14 @@ def test_a_run_by_hand_without_a_reason_does_nothing(without_reason, site):
 
 @pytest.mark.parametrize(
     ("dag", "first"),
-    [("feedback", "pull"), ("drift", "judge"), ("retune", "decide"), ("promote", "package"), ("rollback", "rollback")],
+    [
+        ("feedback", "pull"),
+        ("drift", "judge"),
+        ("retune", "decide"),
+        ("promote", "package"),
+        ("rollback", "rollback"),
+        ("ablate", "plan_ablation"),
+    ],
 )
 def test_a_run_that_is_given_what_its_dag_does_not_know_fails_in_its_first_task(without_reason, run, site, dag, first):
     before = len(ledger.read(site.store))
@@ -240,6 +247,23 @@ def test_a_better_candidate_is_released_and_announced(promoted, searched, site):
     assert now is not None
 
 
+def test_a_release_is_taken_apart_by_hand_and_the_same_question_trains_nothing_again(promoted, run, site):
+    before = channel.current(site.store)
+    ablated = run("ablate_shop", reason=WHY, seeds=1, budget_s=60)
+    assert ablated.state == "success"
+    assert ablated.tasks["close_ablation"] == "success"
+    assert ablated.tasks["work_ablation[0]"] == "success"
+    assert last(site, "ablated").evidence["of"] == promoted.events["retune://shop/release"]["release_id"]
+    again = run("ablate_shop", reason=WHY, seeds=1, budget_s=60)
+    assert (again.state, again.tasks["work_ablation"], again.tasks["close_ablation"]) == (
+        "success",
+        "skipped",
+        "success",
+    )
+    assert len(ledger.read(site.store, what="ablated")) == 1
+    assert (ablated.events, channel.current(site.store)) == ({}, before)
+
+
 def test_where_nothing_is_to_be_done_the_rest_is_skipped_with_the_reason(promoted, run, site):
     idle = run("retune_shop", reason="is there anything to do?")
     assert idle.state == "success"
@@ -263,6 +287,13 @@ def test_a_candidate_that_the_gate_holds_is_no_failure(held, promoted, site):
     assert held.tasks["release"] == "skipped"
     assert held.events == {}
     assert {last(site, what).who for what in ("holdout read", "measured", "held")} == {"dag_test"}
+
+
+def test_a_release_is_attributed_to_its_knobs_and_what_was_held_is_not(promoted, held, site):
+    [entry] = ledger.read(site.store, what="attributed")
+    assert entry.who == "dag_test"
+    assert entry.evidence["release_id"] == promoted.events["retune://shop/release"]["release_id"]
+    assert held.tasks["attribute"] == "skipped"
 
 
 def test_a_rollback_moves_production_back_once_however_often_the_run_is_cleared(held, run, site):

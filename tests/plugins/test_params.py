@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from retune_airflow import params
 
 RETUNE = params.retune(longest_search_s=5760)
+ABLATE = params.ablate(longest_search_s=5760)
 
 
 def validated(declared, **given):
@@ -27,9 +28,10 @@ def test_a_run_that_nobody_starts_needs_nothing(declared):
     assert set(validated(declared).values()) == {None}
 
 
-def test_a_rollback_without_a_reason_is_refused():
+@pytest.mark.parametrize("declared", [params.ROLLBACK, ABLATE], ids=["rollback", "ablate"])
+def test_what_runs_by_hand_alone_is_refused_without_a_reason(declared):
     with pytest.raises(ParamValidationError):
-        validated(params.ROLLBACK)
+        validated(declared)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,8 @@ def test_a_rollback_without_a_reason_is_refused():
         (params.ROLLBACK, {"reason": "no"}),
         (params.ROLLBACK, {"reason": "x" * 501}),
         (params.ROLLBACK, {"reason": "worse than before", "to": ""}),
+        (ABLATE, {"reason": "is it needed?", "seeds": 0}),
+        (ABLATE, {"reason": "is it needed?", "budget_s": 5761}),
     ],
 )
 def test_what_cannot_be_is_refused(declared, given):
