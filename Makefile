@@ -38,7 +38,7 @@ down: $(STAMP) ## end what `make up` left running
 	$(BIN)/retune down
 
 test: $(STAMP) ## run every test; ARGS="-k gate" is handed to pytest
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import layers and Dockerfiles
 	$(BIN)/ruff check $(PYTHON_DIRS)

@@ -48,6 +48,12 @@ os.environ.update(
 _number = itertools.count()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the files that are marked `long` begin first: the short ones then fill up what is left of every worker."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @dataclass(frozen=True)
 class S3Server:
     """A running server and the keys that it accepts."""

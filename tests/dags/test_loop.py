@@ -13,6 +13,7 @@ from retune import stages
 
 pytestmark = [
     pytest.mark.airflow,
+    pytest.mark.long,
     pytest.mark.timeout(900),  # the first run waits for all that the stages import
     pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # Airflow's, about .airflowignore
 ]

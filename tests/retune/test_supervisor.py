@@ -21,7 +21,7 @@ from retune.shutdown import down, survivors
 from retune.supervisor import StartError, Supervisor
 from retune.vigil import Patience
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = """
