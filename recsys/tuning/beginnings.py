@@ -27,7 +27,8 @@ def with_weights(line: Line, store: Store, plan: Plan, incumbent: Bundle) -> Pla
     Where they may not, it is trained cold. What began from weights may have taken few epochs and small steps, with
     which nothing would come of a cold start; so a cold one is given the epochs and steps with which the line of its
     ancestors began. What has learned most of it already may need few epochs more, so the incumbent's configuration is
-    also tried from its weights with a quarter of those epochs, unless it has as few itself. Sentinels that would begin
+    also tried from its weights with a quarter of those epochs, unless it has as few itself or the line allows no such
+    training. Sentinels that would begin
     from weights which there are not begin cold.
 
     Args:
@@ -55,7 +56,10 @@ def with_weights(line: Line, store: Store, plan: Plan, incumbent: Bundle) -> Pla
     if made.weights and "start" in plan.configuration:
         warm = {**plan.configuration, "start": INCUMBENT if begins == COLD else begins}
         control = _cold(store, incumbent, plan)
-        return replace(made, configuration=warm, control=control, brief=_brief(warm, control))
+        made = replace(made, configuration=warm, control=control)
+        brief = _brief(warm, control)
+        searched = search_space(line, made).parameters(plan.family, brief) if brief else None
+        return replace(made, brief=brief) if searched is not None else made
     if begins != COLD and (plan.action.searches or last is None):
         return replace(made, configuration=_cold(store, incumbent, plan), cold_because=why_not)
     return made

@@ -16,7 +16,7 @@ from recsys.tuning.ranking import identity
 from recsys.tuning.trials import Trials
 
 MIDDLE = 0.5  # probability from which a trial will rather end than not
-FIRST = 0.1  # share of the budget that may go to confirming the incumbent before there are challengers
+FIRST = 0.1  # share of the budget that each confirmation of the incumbent may take before there are challengers
 
 
 class Contract:

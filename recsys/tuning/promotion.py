@@ -135,6 +135,9 @@ def promoted(plan: Plan, stage: str, rung: Stage, ranked: Sequence[Standing]) ->
 def contenders(plan: Plan, results: Sequence[TrialResult], *, before: str | None = None) -> list[Standing]:
     """Rank what the last stage reached in which a challenger has a complete trial, else the incumbent alone.
 
+    A stage in which the incumbent's brief training has the only value compares nothing, and counts where nothing else
+    does.
+
     Args:
         plan: Says which configuration is the incumbent's.
         results: All trials that ended.
@@ -145,8 +148,9 @@ def contenders(plan: Plan, results: Sequence[TrialResult], *, before: str | None
     """
     stages = STAGES[: STAGES.index(before)] if before else STAGES
     ranked = [standings for stage in reversed(stages) if (standings := rank(results, stage))]
-    challenged = [standings for standings in ranked if any(not is_own(plan, s) for s in standings)]
-    return next(iter(challenged or ranked), [])
+    compared = [standings for standings in ranked if any(not _is_brief(plan, s) for s in standings)]
+    challenged = [standings for standings in compared if any(not is_own(plan, s) for s in standings)]
+    return next(iter(challenged or compared or ranked), [])
 
 
 def is_incumbent(plan: Plan, standing: Standing) -> bool:
@@ -157,6 +161,10 @@ def is_incumbent(plan: Plan, standing: Standing) -> bool:
 def is_own(plan: Plan, standing: Standing) -> bool:
     """Whether the configuration is the incumbent's, as the plan came with it, as its control, or briefly trained."""
     return identity(standing.family, standing.configuration) in _own(plan)
+
+
+def _is_brief(plan: Plan, standing: Standing) -> bool:
+    return bool(plan.brief) and identity(standing.family, standing.configuration) == identity(plan.family, plan.brief)
 
 
 def _own(plan: Plan) -> list[str]:

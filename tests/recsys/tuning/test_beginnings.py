@@ -244,6 +244,13 @@ def test_what_began_from_weights_says_from_which_and_the_next_control_trains_as_
     assert plan.control == TOWER  # its epochs and steps, not the few and small ones of a warm start
 
 
+def test_a_line_that_allows_no_such_epochs_has_no_brief_training(again, line):
+    longer = {"two_tower": {**SPACE["two_tower"], "epochs": [2, 6]}}
+    search = line.search.model_validate({**line.search.model_dump(), "space": longer})
+    plan = again(line=line.model_copy(update={"search": search}))
+    assert (plan.configuration, plan.brief) == ({**TOWER, "start": "incumbent"}, {})
+
+
 def test_what_is_trained_as_briefly_itself_has_no_briefer_training(line, shop, again, choose_by_hand):
     bundle = package(line, shop.store, choose_by_hand(again(), {**WARM, "epochs": 1}))
     assert again(bundle, nonce="third").brief == {}

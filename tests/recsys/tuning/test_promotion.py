@@ -60,6 +60,9 @@ def test_the_brief_training_is_tried_in_the_last_stage_alone_before_all_else_and
     assert configurations(contenders(plan, confirmed)) == [C, OWN]
     screened = [a_trial(0, A, 0.4, stage="screen")]
     assert configurations(contenders(plan, [*screened, *confirmed])) == [A]  # it is no challenger
+    own = [a_trial(0, OWN, 0.2, stage="screen")]
+    assert configurations(contenders(plan, [*own, confirmed[0]])) == [OWN]  # beside it nothing is confirmed
+    assert configurations(contenders(plan, confirmed[:1])) == [C]
 
 
 def test_screening_begins_with_the_incumbent_and_its_control_beside_its_trials(a_line, a_plan):
