@@ -200,6 +200,7 @@ def _write(
         "windows.parquet": parquet.pack(pieces.windows),
         "vocabulary.parquet": parquet.pack(pieces.vocabulary),
         f"{parts.LOCKED}holdout.parquet": parquet.pack(pieces.holdout),
+        f"{parts.LOCKED}contexts.parquet": parquet.pack(pieces.contexts),
         f"{parts.LOCKED}newest.parquet": parquet.pack(pieces.newest),
         "coverage.json": json.dumps(report, indent=1).encode(),
         "coverage.html": coverages.page(report, title=f"{line.name}, dataset {dataset_id}").encode(),

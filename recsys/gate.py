@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from recsys import channel, ledger
+from recsys import channel, ledger, quality, regressions
 from recsys.bundles import INT8, key
 from recsys.channel import Pointer
 from recsys.errors import NoRelease, NotFound
@@ -92,7 +92,8 @@ def judge(
         _novelty(comparison, moves, again),
         _sanity(comparison),
         _users(line, comparison),
-        _quality(line, comparison),
+        quality.check(line.gate, comparison),
+        *regressions.checks(line.gate, comparison.cohorts),
         _p99(line, comparison),
         _p99_ratio(line, comparison),
         _size(line, comparison),
@@ -100,7 +101,7 @@ def judge(
     )
     outcomes = {check.outcome for check in checks}
     outcome = next(o for o in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if o in outcomes)
-    because = _because(comparison, outcome, checks)
+    because = _because(line, comparison, outcome, checks)
     return Verdict(
         candidate=comparison.candidate.release_id,
         incumbent=comparison.incumbent.release_id,
@@ -173,26 +174,6 @@ def _users(line: Line, comparison: Comparison) -> Check:
     )
 
 
-def _quality(line: Line, comparison: Comparison) -> Check:
-    """The whole interval of the gain lies above the margin (superiority), or wholly at or below it."""
-    gain, margin = comparison.ndcg_gain, line.gate.min_ndcg_gain
-    if gain.low > margin:
-        outcome = Outcome.PASS
-    elif gain.high <= margin:
-        outcome = Outcome.FAIL
-    else:
-        outcome = Outcome.INCONCLUSIVE
-    return Check(
-        name="quality",
-        outcome=outcome,
-        because=(
-            f"NDCG@10 changes by {_signed(gain)} from {comparison.incumbent.ndcg_at_10.value:.4f}, and the interval "
-            f"must lie above {margin:+.4f}."
-        ),
-        evidence=_evidence(gain, margin),
-    )
-
-
 def _p99(line: Line, comparison: Comparison) -> Check:
     found, budget = comparison.candidate.latency[0], line.budgets.p99_ms
     return Check(
@@ -261,13 +242,13 @@ def _within(found: Estimate, limit: float) -> Outcome:
     return Outcome.FAIL if found.low > limit else Outcome.INCONCLUSIVE
 
 
-def _because(comparison: Comparison, outcome: Outcome, checks: tuple[Check, ...]) -> str:
+def _because(line: Line, comparison: Comparison, outcome: Outcome, checks: tuple[Check, ...]) -> str:
     """Say in one sentence why."""
     candidate, incumbent = comparison.candidate, comparison.incumbent
     if outcome is Outcome.PASS:
         return (
             f"{candidate.release_id} may replace {incumbent.release_id}: NDCG@10 changes by "
-            f"{_signed(comparison.ndcg_gain)}, p99 is {_interval(candidate.latency[0].p99_ms)} ms, "
+            f"{quality.gain(line.gate, comparison)}, p99 is {_interval(candidate.latency[0].p99_ms)} ms, "
             "and every budget is kept."
         )
     verb = {Outcome.FAIL: "fails", Outcome.INCONCLUSIVE: "does not show"}[outcome]
@@ -286,7 +267,3 @@ def _evidence(found: Estimate, limit: float) -> dict[str, float]:
 
 def _interval(found: Estimate) -> str:
     return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
-
-
-def _signed(found: Estimate) -> str:
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"

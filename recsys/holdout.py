@@ -43,6 +43,20 @@ def load_holdout(store: Store, dataset: Dataset, *, by: str, why: str) -> Cases:
     return parts.cases(everything, microseconds(dataset.holdout.begins), None, dataset.n_items)
 
 
+def contexts(store: Store, dataset: Dataset) -> pa.Table | None:
+    """Give the line's contexts of the locked holdout's cases, in their order; None where they were not frozen.
+
+    Who calls this has read the cases, which the ledger says.
+
+    Raises:
+        NotFound: The file is gone.
+        BadObject: It is not the one that was frozen.
+    """
+    if f"{parts.LOCKED}{_CONTEXTS}" not in dataset.files:
+        return None
+    return _unlock(store, dataset, _CONTEXTS)
+
+
 def window_events(store: Store, dataset: Dataset) -> pa.Table:
     """Read the newest `split.window_days` of feedback, for drift.
 
@@ -55,6 +69,9 @@ def window_events(store: Store, dataset: Dataset) -> pa.Table:
         BadObject: It is not the one that was frozen.
     """
     return _unlock(store, dataset, "newest.parquet")
+
+
+_CONTEXTS = "contexts.parquet"
 
 
 def _unlock(store: Store, dataset: Dataset, file: str) -> pa.Table:

@@ -29,6 +29,7 @@ DECISIONS = (
     "ablated",  # a configuration was taken apart, and what each component is worth was measured
     "chosen",  # a study's candidate was refitted
     "packaged",  # a candidate became a bundle
+    "looked",  # a look at a holdout was counted, and what it may spend of the year's errors
     "measured",  # candidate and incumbent got scorecards
     "gated",  # the gate gave its verdict
     "attributed",  # what a release gained was divided among what changed

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys import channel, ledger, parquet
+from recsys import channel, ledger, looks, parquet
 from recsys import dataset as datasets
 from recsys.bundles import FP32, INT8, key, read_bundle
+from recsys.cohorts import Holdout, pair_cohorts
 from recsys.errors import NoRelease, NotFound
-from recsys.holdout import load_holdout
+from recsys.holdout import contexts, load_holdout
 from recsys.latency import Latencies, Requests, measure_latency
 from recsys.metrics import Evaluation, Scorer, TailShare, evaluate, interval
 from recsys.ranker import LOWEST, Ranker, Translated
@@ -23,6 +24,8 @@ from recsys.records import Bundle, Comparison, Dataset, Estimate, LatencyResult,
 from recsys.references import references
 from recsys.sequences import Cases
 from recsys.settings import Line
+from recsys.significance import pair
+from recsys.split import microseconds
 from recsys.store import Store
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ COMPARISON = "comparison.json"
 SECONDS = 4.0  # of timing requests to the graphs
 TIMED = 1000  # real histories that requests are made of
 OTHER = "candidate's other graph"
+_MEASURES = 2  # counts the ways in which comparisons have been made; one of an earlier way is made again
 SEED = 0  # of the bootstraps and of the order of the blocks
 
 
@@ -81,6 +85,15 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
     translated = {role: Translated.into(ranker, frozen.vocabulary) for role, ranker in rankers.items()}
     fitted = references(frozen)  # before the holdout is read, so that it cannot be otherwise
 
+    look = looks.take(
+        store,
+        dataset_id=dataset.dataset_id,
+        candidate=bundle.release_id,
+        incumbent=incumbent.release_id,
+        who=by,
+        budget=line.gate.error_budget,
+        looks_a_year=line.looks_a_year,
+    )
     cases = load_holdout(store, dataset, by=by, why=f"to measure {bundle.release_id} against {incumbent.release_id}")
     seen = {role: Seen.by(scorer, cases) for role, scorer in {**translated, **fitted}.items()}
     latencies = _time(line, rankers, _histories(cases.spread(TIMED), frozen.vocabulary), seconds)
@@ -94,15 +107,25 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
         rankers=rankers,
         latencies=latencies,
     )
+    reached = seen["candidate"].evaluation, seen["incumbent"].evaluation
+    begins, known = microseconds(dataset.holdout.begins), contexts(store, dataset)
     comparison = Comparison(
         candidate=card.served("candidate", seen["candidate"]),
         incumbent=card.served("incumbent", seen["incumbent"]),
         references={name: card.reference(name, seen[name]) for name in fitted},
-        ndcg_gain=_paired(seen["candidate"].evaluation, seen["incumbent"].evaluation, line.gate.confidence),
+        ndcg_gain=_paired(*reached, line.gate.confidence),
         p99_ratio=latencies.ratio("candidate", "incumbent", confidence=line.gate.confidence),
         quantisation_loss=_loss(bundle, seen, line.gate.confidence),
         by=by,
         as_of=bundle.as_of,
+        paired=pair(reached[0].ndcg, reached[1].ndcg, cases.users),
+        look=look,
+        cohorts=pair_cohorts(
+            line.gate.cohorts,
+            Holdout(cases=cases, frozen=frozen, begins=begins, contexts=known),
+            reached[0].ndcg,
+            reached[1].ndcg,
+        ),
     )
     store.put(kept_at, to_json(comparison))
     _announce(store, comparison, name)
@@ -274,6 +297,11 @@ def _per_case(found: Evaluation) -> pa.Table:
 def _settings(line: Line) -> str:
     """Hash what of the line decides about a comparison; what only judges one, such as a limit, does not."""
     settings = line.model_dump(mode="json", include={"budgets": {"batch_size", "threads"}, "gate": {"confidence"}})
+    settings["measures"] = _MEASURES
+    settings["cohorts"] = {
+        name: cohort.model_dump(mode="json", include={"by", "column", "bounds"})
+        for name, cohort in line.gate.cohorts.items()
+    }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

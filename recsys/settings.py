@@ -4,6 +4,8 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +18,8 @@ from recsys.spelling import nearest, suggestion
 
 _LONGEST_DAYS = 3650  # of any span; a hundred such windows still reach back to a date that a calendar has
 _LONGEST_MINUTES = 366 * 24 * 60
+_DAYS = 365  # of a year
+_BY_HAND = 52  # decisions a year of a line that no schedule moves
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -273,16 +277,61 @@ class Budgets(_Table):
     threads: Count = 1
 
 
+class Cohort(_Table):
+    """Some of the holdout's cases, in groups, none of which may lose much by a candidate."""
+
+    by: Literal["activity", "tenure", "popularity"] | None = None
+    column: str | None = None  # a context of the feedback, as it was at the case's event
+    bounds: tuple[float, ...] = ()  # where a number's groups end: events, days, or the column's own unit
+    margin: Share = 0.05  # of the incumbent's NDCG@10, that a group may lose
+    must_find: Annotated[float, Field(gt=0, le=1)] = 0.2  # a group too small for a loss of this share to be found
+    too_small: Literal["blocks", "is said"] = "is said"
+
+    @field_validator("bounds", mode="before")
+    @classmethod
+    def _from_array(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _says_what_it_divides_by(self) -> Self:
+        if (self.by is None) == (self.column is None):
+            raise ValueError("must have either by or column, and not both")
+        if self.by in ("activity", "tenure") and not self.bounds:
+            raise _AtOdds("bounds", f"must be given, because by is {self.by!r}")
+        if self.by == "popularity" and self.bounds:
+            raise _AtOdds("bounds", "must be left out, because split.head_share already divides items by popularity")
+        if any(low >= high for low, high in pairwise(self.bounds)):
+            raise _AtOdds("bounds", f"must grow from one to the next, but are {list(self.bounds)}")
+        if self.must_find <= self.margin:
+            raise _AtOdds("must_find", f"must be over margin, which is {self.margin:g}, but is {self.must_find:g}")
+        return self
+
+
 class Gate(_Table):
     """What a candidate must show before it is promoted."""
 
-    min_ndcg_gain: float = 0.0  # the interval of the gain must lie above it
+    quality: Literal["superiority", "non-inferiority"] = "superiority"
+    min_ndcg_gain: float = 0.0  # the gain must be shown to exceed it, where quality is superiority
+    max_ndcg_loss: Annotated[float, Field(ge=0, lt=1)] = 0.0  # relative; of non-inferiority
+    error_budget: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # chance of any false promotion in a year
+    looks_a_year: Count | None = None  # at holdouts, that share the budget; None: as many as the schedule makes
+    cohorts: Mapping[str, Cohort] = {}
     min_users: Annotated[int, Field(ge=2)] = 100  # of the holdout; with fewer, no interval is believed
     max_p99_ratio: float = Field(
         default=2.0, gt=0
     )  # to the incumbent, unless the candidate meets p99_ms by a factor of two
     max_quantisation_loss: float = Field(default=0.02, ge=0)  # relative NDCG@10 that int8 may cost
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _has_one_margin(self) -> Self:
+        if self.quality == "superiority" and self.max_ndcg_loss:
+            raise _AtOdds("max_ndcg_loss", "belongs to quality = 'non-inferiority', but quality is 'superiority'")
+        if self.quality == "non-inferiority" and not self.max_ndcg_loss:
+            raise _AtOdds("max_ndcg_loss", "must be over 0, because quality is 'non-inferiority', but is 0")
+        if self.quality == "non-inferiority" and self.min_ndcg_gain:
+            raise _AtOdds("min_ndcg_gain", "belongs to quality = 'superiority', but quality is 'non-inferiority'")
+        return self
 
 
 class Decision(_Table):
@@ -301,6 +350,12 @@ class Schedule(_Table):
     feature_refresh: str | None = None  # when the line's features are refreshed; no search may still run then
     feature_refresh_margin_minutes: float = Field(default=10, ge=0, le=_LONGEST_MINUTES)  # it ends so long before
     timeout_minutes: float = Field(default=120, gt=0, le=_LONGEST_MINUTES)  # of any task
+
+    @property
+    def decisions_a_year(self) -> int:
+        """How often new feedback or the line's own time may lead to a candidate: once a day at most, or by hand."""
+        times = [expression for expression in (self.feedback, self.retune) if expression is not None]
+        return min(sum(map(_times_a_year, times)), _DAYS) or _BY_HAND
 
     @field_validator("feedback", "retune", "feature_refresh")
     @classmethod
@@ -337,12 +392,35 @@ class Line(_Table):
         """The largest budget of a search whose workers, being tasks, still end by themselves."""
         return _LONGEST_SEARCH * 60 * self.schedule.timeout_minutes
 
+    @property
+    def looks_a_year(self) -> int:
+        """How many candidates are held against production in a year, as said or as often as the schedule decides."""
+        return self.gate.looks_a_year or self.schedule.decisions_a_year
+
     @field_validator("owner")
     @classmethod
     def _says_who(cls, owner: str) -> str:
         if not owner.strip():
             raise ValueError(f"must name who is asked, but is {owner!r}")
         return owner
+
+    @model_validator(mode="after")
+    def _cohorts_can_be_told(self) -> Self:
+        for name, cohort in self.gate.cohorts.items():
+            if cohort.column is None:
+                continue
+            column = self.feedback.columns.get(cohort.column)
+            if column is None or column.role != "context":
+                contexts = [name for name, c in self.feedback.columns.items() if c.role == "context"]
+                raise _AtOdds(
+                    f"gate.cohorts.{name}.column", f"must be one of the contexts {contexts}, but is {cohort.column!r}"
+                )
+            if (column.type == "category") == bool(cohort.bounds) and column.type != "integer":
+                rule = "must be left out" if cohort.bounds else "must be given"
+                raise _AtOdds(
+                    f"gate.cohorts.{name}.bounds", f"{rule}, because {cohort.column} is of type {column.type}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _searches_end_in_time(self) -> Self:
@@ -354,6 +432,15 @@ class Line(_Table):
                 f"but is {self.search.budget_s:g}",
             )
         return self
+
+
+def _times_a_year(expression: str) -> int:
+    """Count how often a schedule comes up within a year, to once a day."""
+    if expression == "@quarterly":  # Airflow knows it, croniter does not
+        return 4
+    begin = datetime(2027, 1, 1, tzinfo=UTC)
+    times = croniter(expression, begin - timedelta(seconds=1))
+    return sum(1 for time in islice(times.all_next(datetime), _DAYS) if time < begin + timedelta(days=_DAYS))
 
 
 def _one_or_more(value: object) -> object:

@@ -54,6 +54,7 @@ class Parts:
     train: pa.Table
     windows: pa.Table  # all validation windows
     holdout: pa.Table
+    contexts: pa.Table  # of each row of the holdout: `_user`, and the line's contexts as they were at the event
     vocabulary: (
         pa.Table
     )  # item_id, known_at, events, head: row i - 1 is the item of id i, for all known before the holdout
@@ -85,6 +86,7 @@ def cut(con: duckdb.DuckDBPyConnection, events: ds.Dataset | pa.Table, feedback:
         train=_interactions(con, bounds.train, bounds.windows[0]),
         windows=_interactions(con, bounds.windows[0], bounds.holdout),
         holdout=_interactions(con, bounds.holdout, bounds.end),
+        contexts=_contexts(con, feedback, bounds.holdout, bounds.end),
         vocabulary=con.table("vocabulary").order("_item").project(f"{ITEM}, known_at, events, head").to_arrow_table(),
         newest=con.table("events")
         .filter(f"{TIME} >= make_timestamptz({bounds.newest})")
@@ -110,7 +112,7 @@ def moment(microseconds: int) -> datetime:
 
 
 def _select_positives(con: duckdb.DuckDBPyConnection, feedback: Feedback, bounds: Boundaries) -> None:
-    contexts = [f'"{name}"' for name, column in feedback.columns.items() if column.role == "context"]
+    contexts = _quoted_contexts(feedback)
     positive = feedback.positive
     con.table("events").filter(f'"{positive.column}" >= {positive.at_least}' if positive else "true").filter(
         f"{TIME} >= make_timestamptz({bounds.train})"
@@ -170,6 +172,17 @@ def _interactions(con: duckdb.DuckDBPyConnection, begin: int, end: int) -> pa.Ta
         """,
         params={"begin": begin, "end": end},
     ).to_arrow_table()
+
+
+def _contexts(con: duckdb.DuckDBPyConnection, feedback: Feedback, begin: int, end: int) -> pa.Table:
+    """Give the contexts of what `_interactions` gives, row by row."""
+    columns = ", ".join(['_user::integer as "_user"', *_quoted_contexts(feedback)])
+    inside = con.table("positives").filter(f"_time >= {begin} and _time < {end}").join(con.table("users"), USER)
+    return inside.order(f"_user, _time, {EVENT}").project(columns).to_arrow_table()
+
+
+def _quoted_contexts(feedback: Feedback) -> list[str]:
+    return [f'"{name}"' for name, column in feedback.columns.items() if column.role == "context"]
 
 
 def _span(con: duckdb.DuckDBPyConnection, name: str, begin: int, end: int) -> Span:

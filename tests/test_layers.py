@@ -59,6 +59,8 @@ PLANTED = [
         "nothing below the plugin imports Airflow",
     ),
     ("recsys/dataset.py", "recsys.holdout", "recsys.dataset -> recsys.holdout", "no search can read the locked"),
+    ("recsys/training.py", "recsys.holdout", "recsys.training -> recsys.holdout", "no search can read"),
+    ("recsys/models/planted.py", "recsys.holdout", "recsys.models.planted -> recsys.holdout", "no search can read"),
     ("recsys/tuning/planted.py", "recsys.holdout", "recsys.tuning.planted -> recsys.holdout", "no search can read"),
 ]
 

@@ -3,7 +3,7 @@
 Each record says what a stage decided or made and where in the line's part of the store the heavy things lie.
 `dump` and `load`, and for what lies in the store `to_json` and `parse`, are the only ways in and out. In the order of
 the loop they are those of `feedback`, `datasets`, `drift`, `plans`, `trials`, `studies`, `evidence`, `reviews`,
-`ablations`, `bundles`, `scorecards`, `attributions` and `releases`.
+`ablations`, `bundles`, `paired`, `scorecards`, `attributions` and `releases`.
 """
 
 from recsys.records.ablations import Ablated, Ablation, AblationPlan, Component
@@ -14,6 +14,7 @@ from recsys.records.datasets import Dataset, Span
 from recsys.records.drift import ColumnDrift, DriftVerdict
 from recsys.records.evidence import Evidence, Known, Reading, TrialEvidence
 from recsys.records.feedback import Batch, CheckedBatch, Finding, ObjectRef, Refusal, TableVersion
+from recsys.records.paired import CohortResult, Look, Paired
 from recsys.records.plans import Action, Option, Plan, Rung, Sentinel
 from recsys.records.releases import Check, Outcome, Release, Verdict
 from recsys.records.reviews import Block, Edge, Edit, Findings, Importance, Interaction, PairEffect, Proposal, Review
@@ -38,6 +39,7 @@ __all__ = [
     "Candidate",
     "Check",
     "CheckedBatch",
+    "CohortResult",
     "ColumnDrift",
     "Comparison",
     "Component",
@@ -59,10 +61,12 @@ __all__ = [
     "Known",
     "LatencyResult",
     "Limits",
+    "Look",
     "ObjectRef",
     "Option",
     "Outcome",
     "PairEffect",
+    "Paired",
     "Plan",
     "Proposal",
     "Reading",

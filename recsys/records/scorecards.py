@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from recsys.records.paired import CohortResult, Look, Paired
 from recsys.records.values import MIB, Estimate
 
 
@@ -56,3 +57,6 @@ class Comparison:
     )  # share of fp32's NDCG@10 that int8 loses, whichever serves; None: there is no int8
     by: str
     as_of: datetime
+    paired: Paired | None = None  # NDCG@10 of both by user, of which the gate's test is made
+    look: Look | None = None  # that was taken at the holdout
+    cohorts: tuple[CohortResult, ...] = ()  # NDCG@10 of both by user, in each group of each of the line's cohorts

@@ -9,9 +9,10 @@ import pytest
 
 from recsys import dataset, feedback, ledger, parts, synthetic
 from recsys.errors import BadObject, NoFeedback, NotFound
-from recsys.holdout import load_holdout, window_events
+from recsys.holdout import contexts, load_holdout, window_events
 from recsys.records import CheckedBatch, dump, load
 from recsys.settings import read_line
+from recsys.split import EPOCH
 from recsys.store import open_store
 
 AS_OF = datetime(2026, 1, 25, tzinfo=UTC)
@@ -177,7 +178,7 @@ def test_a_dataset_is_seen_whole_or_not_at_all_whenever_its_freezing_dies(line, 
         for entry in store.list("datasets/"):
             if entry.key.endswith("/dataset.json"):
                 dataset.load(store, dataset.dataset(store, entry.key.split("/")[1]))
-    assert writes == 9  # seven files, dataset.json, latest.json; whoever finds them writes the last and the ledger
+    assert writes == 10  # eight files, dataset.json, latest.json; whoever finds them writes the last and the ledger
     frozen = dataset.dataset(store)
     assert frozen == dataset.dataset(store, frozen.dataset_id)
     dataset.load(store, frozen)
@@ -238,6 +239,18 @@ def test_whoever_reads_the_holdout_stands_in_the_ledger(line, store, version):
     assert cases.sequences.times[cases.positions].min() == cases.sequences.times.max() - (
         held["timestamp"].max() - held["timestamp"].min()
     ) // timedelta(microseconds=1)
+
+
+def test_the_cases_of_the_holdout_have_the_contexts_of_their_events(line, store, version):
+    frozen = dataset.freeze(line, store, version)
+    cases, found = load_holdout(store, frozen, by="tests", why="to compare"), contexts(store, frozen)
+    assert found.column_names == ["_user", *(n for n, c in line.feedback.columns.items() if c.role == "context")]
+    assert found["_user"].to_pylist() == cases.users.tolist()
+    events = synthetic.events(days=14, events_per_day=60)
+    device = dict(zip((events["timestamp"] - EPOCH) // timedelta(microseconds=1), events["device"], strict=True))
+    assert found["device"].to_pylist() == [device[time] for time in cases.sequences.times[cases.positions]]
+    before = replace(frozen, files={name: f for name, f in frozen.files.items() if "contexts" not in name})
+    assert contexts(store, before) is None  # of a dataset that was frozen without them
 
 
 def test_the_newest_window_has_all_columns_of_all_its_events(line, store, version):

@@ -2,14 +2,16 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from recsys import channel, ledger
 from recsys.bundles import FP32, INT8
 from recsys.errors import NoRelease
 from recsys.gate import gate, judge, verdict
-from recsys.records import Comparison, Estimate, LatencyResult, Outcome, Scorecard
-from recsys.settings import Budgets, Gate
+from recsys.records import CohortResult, Comparison, Estimate, LatencyResult, Look, Outcome, Scorecard
+from recsys.settings import Budgets, Cohort, Gate
+from recsys.significance import pair
 from recsys.store.memory import MemoryStore
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -23,6 +25,16 @@ def latency(graph: str, low: float, high: float) -> LatencyResult:
     return LatencyResult(graph=graph, batch_size=1, p50_ms=around(1.0, 0.9, 1.1), p99_ms=around(low, low, high))
 
 
+def gaining(gain: float, spread: float = 0.01):
+    """What two models reached on 100 users of one case each, half of whom gain `spread` more, half less.
+
+    At the level 0.001, Student's t of 99 degrees is 3.175, so the interval is the gain and 0.319 times the spread.
+    """
+    incumbent = np.full(100, 0.11)
+    return pair(incumbent + gain + np.tile([-spread, spread], 50), incumbent, np.arange(100))
+
+
+DOUBTFUL = gaining(0.01, 0.05)
 CANDIDATE = Scorecard(
     release_id="candidate",
     dataset_id="d",
@@ -48,6 +60,18 @@ GOOD = Comparison(
     quantisation_loss=None,
     by="tests",
     as_of=datetime(2026, 1, 1, tzinfo=UTC),
+    paired=gaining(0.01),
+    look=Look(
+        number=1,
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        who="tests",
+        dataset_id="d",
+        candidate="candidate",
+        incumbent="incumbent",
+        level=0.001,
+        budget=0.05,
+        looks_a_year=50,
+    ),
 )
 
 
@@ -85,14 +109,18 @@ def with_loss(value: float, low: float, high: float, graph: str = INT8) -> Compa
         # Of fewer than a hundred users no interval is believed, however clear it is.
         (GOOD, "users", PASS),
         (served(users=99), "users", INCONCLUSIVE),
-        (replace(served(users=1), ndcg_gain=around(0.01, 0.01, 0.01)), "users", INCONCLUSIVE),
+        (served(users=1), "users", INCONCLUSIVE),
         # The gain must be shown to lie above 0.002: not by its value, by its whole interval.
         (GOOD, "quality", PASS),
-        (replace(GOOD, ndcg_gain=around(0.010, 0.002, 0.018)), "quality", INCONCLUSIVE),
-        (replace(GOOD, ndcg_gain=around(0.010, -0.010, 0.030)), "quality", INCONCLUSIVE),
-        (replace(GOOD, ndcg_gain=around(0.001, 0.000, 0.002)), "quality", FAIL),
-        (replace(GOOD, ndcg_gain=around(-0.01, -0.02, -0.001)), "quality", FAIL),
-        (replace(GOOD, ndcg_gain=around(float("nan"), float("nan"), float("nan"))), "quality", INCONCLUSIVE),
+        (replace(GOOD, paired=gaining(0.010, 0.024)), "quality", PASS),
+        (replace(GOOD, paired=gaining(0.010, 0.026)), "quality", INCONCLUSIVE),
+        (replace(GOOD, paired=gaining(0.001, 0.004)), "quality", INCONCLUSIVE),
+        (replace(GOOD, paired=gaining(0.001, 0.003)), "quality", FAIL),
+        (replace(GOOD, paired=gaining(-0.01)), "quality", FAIL),
+        (replace(GOOD, paired=gaining(0.01, 0.0)), "quality", INCONCLUSIVE),  # where nobody differs, nothing is tested
+        (replace(GOOD, paired=None), "quality", INCONCLUSIVE),
+        (replace(GOOD, look=None), "quality", INCONCLUSIVE),
+        (replace(GOOD, look=replace(GOOD.look, level=0.0)), "quality", INCONCLUSIVE),
         (served(latency=(latency(FP32, 7.0, 8.0),)), "p99", PASS),
         (served(latency=(latency(FP32, 7.0, 8.1),)), "p99", INCONCLUSIVE),
         (served(latency=(latency(FP32, 8.1, 9.0),)), "p99", FAIL),
@@ -122,11 +150,11 @@ def test_each_check_follows_its_threshold(line, comparison, check, outcome):
     [
         (GOOD, PASS),
         (served(size_bytes=9 * 2**20), FAIL),
-        (replace(GOOD, ndcg_gain=around(0.01, 0.0, 0.02)), INCONCLUSIVE),
-        (replace(served(size_bytes=9 * 2**20), ndcg_gain=around(0.01, 0.0, 0.02)), FAIL),
-        (replace(served(users=1), ndcg_gain=around(0.01, 0.01, 0.01)), INCONCLUSIVE),
+        (replace(GOOD, paired=DOUBTFUL), INCONCLUSIVE),
+        (replace(served(size_bytes=9 * 2**20), paired=DOUBTFUL), FAIL),
+        (served(users=1), INCONCLUSIVE),
         (served(users=1, size_bytes=9 * 2**20), FAIL),
-        (replace(served(latency=(latency(FP32, 7.0, 9.0),)), ndcg_gain=around(0.01, 0.0, 0.02)), INCONCLUSIVE),
+        (replace(served(latency=(latency(FP32, 7.0, 9.0),)), paired=DOUBTFUL), INCONCLUSIVE),
     ],
 )
 def test_one_failure_fails_and_one_doubt_leaves_the_incumbent(line, comparison, outcome):
@@ -135,10 +163,37 @@ def test_one_failure_fails_and_one_doubt_leaves_the_incumbent(line, comparison, 
     assert (found.candidate, found.incumbent, found.by) == ("candidate", "incumbent", "tests")
 
 
+def test_where_the_line_trades_quality_a_candidate_that_loses_little_passes(line):
+    # 0.0017 of 0.11 are 1.5 %, and the interval reaches 0.319 times the spread of 1 % further: to 1.8 %.
+    traded = line.model_copy(update={"gate": Gate(quality="non-inferiority", max_ndcg_loss=0.02)})
+    lost = replace(GOOD, paired=gaining(-0.0165 * 0.1, 0.0011))
+    [found] = [each for each in judge(traded, lost, by="tests").checks if each.name == "quality"]
+    assert found.outcome is PASS
+    assert (found.evidence["value"], found.evidence["limit"]) == (pytest.approx(-0.015), -0.02)
+    assert found.evidence["low"] == pytest.approx(-0.015 - 0.00319, abs=1e-5)
+    assert judge(line, lost, by="tests").outcome is FAIL
+    stricter = line.model_copy(update={"gate": Gate(quality="non-inferiority", max_ndcg_loss=0.016)})
+    assert judge(stricter, lost, by="tests").outcome is INCONCLUSIVE
+    nothing = replace(GOOD, paired=pair(np.ones(100), np.zeros(100), np.arange(100)))
+    assert judge(traded, nothing, by="tests").outcome is INCONCLUSIVE
+
+
+def test_a_cohort_that_loses_fails_the_candidate(line):
+    gate = line.gate.model_copy(update={"cohorts": {"device": Cohort(column="device")}})
+    groups = tuple(
+        CohortResult(cohort="device", group=group, paired=paired)
+        for group, paired in (("app", gaining(0.02)), ("phone", gaining(-0.02)))
+    )
+    found = judge(line.model_copy(update={"gate": gate}), replace(GOOD, cohorts=groups), by="tests")
+    assert found.outcome is FAIL
+    assert found.because.startswith("candidate fails cohort device: phone, so incumbent stays: NDCG@10 of 100 users")
+    assert judge(line, replace(GOOD, cohorts=groups), by="tests").outcome is PASS  # the line no longer declares it
+
+
 def test_the_sentence_names_what_decided_with_its_numbers(line):
     passed = judge(line, GOOD, by="tests").because
     assert passed == (
-        "candidate may replace incumbent: NDCG@10 changes by +0.0100 [+0.0040, +0.0160], p99 is 2 [2, 3] ms, "
+        "candidate may replace incumbent: NDCG@10 changes by +0.0100 [+0.0068, +0.0132], p99 is 2 [2, 3] ms, "
         "and every budget is kept."
     )
     failed = judge(
@@ -150,13 +205,13 @@ def test_the_sentence_names_what_decided_with_its_numbers(line):
         "candidate fails p99 and size, so incumbent stays: p99 is 9 [9, 10] ms at batch 1, and the budget is 8 ms. "
         "The served graph has 9.00 MiB, and the budget is 8 MiB."
     )
-    undecided = judge(line, replace(GOOD, ndcg_gain=around(0.01, 0.0, 0.02)), by="tests").because
+    undecided = judge(line, replace(GOOD, paired=DOUBTFUL), by="tests").because
     assert undecided.startswith("candidate does not show quality, so incumbent stays: NDCG@10 changes by +0.0100 [")
     assert judge(line, served(users=27), by="tests").because == (
         "candidate was tried on a holdout with too few users, so incumbent stays: "
         "The holdout has 27 users, and intervals are believed from 100 on."
     )
-    both = judge(line, replace(served(users=27), ndcg_gain=around(0.01, 0.0, 0.02)), by="tests").because
+    both = judge(line, replace(served(users=27), paired=DOUBTFUL), by="tests").because
     assert both.startswith(
         "candidate does not show quality and was tried on a holdout with too few users, so incumbent stays: The holdout"
     )
@@ -210,5 +265,6 @@ def test_the_verdict_lies_beside_the_bundle_and_in_the_ledger(line):
     [entry] = ledger.read(store)
     assert (entry.what, entry.who, entry.why) == ("gated", "somebody", found.because)
     evidence = {check["name"]: check["evidence"] for check in entry.evidence["checks"]}
-    assert evidence["quality"] == {"value": 0.01, "low": 0.004, "high": 0.016, "limit": 0.002}
+    quality = {name: round(value, 4) for name, value in evidence["quality"].items()}
+    assert quality == {"value": 0.01, "low": 0.0068, "high": 0.0132, "limit": 0.002, "p": 0, "level": 0.001, "look": 1}
     assert evidence["users"] == {"value": 100, "limit": 100}

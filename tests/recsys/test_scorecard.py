@@ -22,7 +22,7 @@ from recsys.holdout import load_holdout
 from recsys.ranker import Ranker
 from recsys.records import Outcome, TableVersion, dump
 from recsys.scorecard import comparison, measure
-from recsys.settings import Budgets
+from recsys.settings import Budgets, Gate
 from recsys.store import open_store
 
 HOLDOUT = "holdout/holdout.parquet"
@@ -143,6 +143,55 @@ def test_the_holdout_is_read_once_and_the_ledger_says_what_for(measured):
     [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "measured"]
     assert (entry.who, found.by) == ("measurer", "measurer")
     assert entry.evidence["ndcg_gain"]["value"] == found.ndcg_gain.value
+
+
+def test_the_look_is_counted_before_the_holdout_is_read_and_its_level_follows_the_line(measured):
+    shop, candidate, found = measured
+    said = [entry.what for entry in ledger.read(shop.store) if entry.who == "measurer"]
+    assert said == ["looked", "holdout read", "measured"]
+    look = found.look
+    pair = (shop.dataset.dataset_id, candidate.release_id, found.incumbent.release_id)
+    assert (look.dataset_id, look.candidate, look.incumbent) == pair
+    assert (look.number, look.who, look.budget, look.looks_a_year) == (1, "measurer", 0.05, 52)
+
+
+def test_measuring_a_pair_by_other_settings_reads_the_holdout_again_and_is_the_same_look(shop, frozen):
+    shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    candidate = shop.bundle(transitions(frozen), frozen.vocabulary)
+    first = quickly(shop.line, shop.store, candidate)
+    gate = {**shop.line.gate.model_dump(), "cohorts": {"head": {"by": "popularity"}}, "error_budget": 0.2}
+    other = shop.line.model_copy(update={"gate": Gate.model_validate(gate)})
+    second = quickly(other, shop.store, candidate)
+    assert len(ledger.read(shop.store, what="holdout read")) == 2
+    assert second.look == first.look
+    assert len(ledger.read(shop.store, what="looked")) == 1
+    third = quickly(other, shop.store, shop.bundle(transitions(frozen) + 1, frozen.vocabulary))
+    assert third.look.number == 2
+
+
+def test_what_is_kept_of_users_and_cohorts_sums_to_what_was_reached(shop, frozen):
+    shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    cohorts = {"device": {"column": "device"}, "catalogue": {"by": "popularity"}}
+    line = shop.line.model_copy(update={"gate": Gate.model_validate({"cohorts": cohorts})})
+    found = quickly(line, shop.store, shop.bundle(transitions(frozen), frozen.vocabulary))
+    reached = per_case(shop.store, found.candidate).sum(), per_case(shop.store, found.incumbent).sum()
+    assert found.paired.users == found.candidate.users
+    assert found.paired.first == pytest.approx((*reached, found.candidate.cases))
+    assert {(each.cohort, each.group) for each in found.cohorts} == {
+        ("device", "desktop"),
+        ("device", "phone"),
+        ("catalogue", "head"),
+        ("catalogue", "tail"),
+    }
+    for name in cohorts:
+        parts = [each.paired.first for each in found.cohorts if each.cohort == name]
+        assert np.sum(parts, axis=0) == pytest.approx(found.paired.first)
+    assert [check.name for check in judge(line, found, by="tests").checks if check.name.startswith("cohort")] == [
+        "cohort device: desktop",
+        "cohort device: phone",
+        "cohort catalogue: head",
+        "cohort catalogue: tail",
+    ]
 
 
 def test_the_comparison_lies_beside_the_bundle(measured):
@@ -271,7 +320,7 @@ def test_one_user_s_holdout_releases_nothing_however_much_is_gained(shop, frozen
     assert found.ndcg_gain.low == found.ndcg_gain.high > 0
     verdict = judge(shop.line, found, by="tests")
     assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert [check.name for check in verdict.checks if check.outcome is not Outcome.PASS] == ["users"]
+    assert [check.name for check in verdict.checks if check.outcome is not Outcome.PASS] == ["users", "quality"]
 
 
 def test_both_graphs_of_a_bundle_are_measured_and_the_loss_is_relative_to_fp32(shop, frozen):

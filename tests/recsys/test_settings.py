@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from recsys import landing, synthetic
 from recsys.errors import LineError
 from recsys.models import FAMILIES
-from recsys.settings import Line, lines_folder, read_line, read_lines, store_url, studies_url
+from recsys.settings import Gate, Line, Schedule, lines_folder, read_line, read_lines, store_url, studies_url
 from recsys.tuning.space import search_space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,6 +232,46 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             "'sasrek'. Did you mean 'sasrec'?",
         ),
         ("[search.screen]", "[search.space]\nmarkov = 3\n[search.screen]", "search.space.markov: must be a table"),
+        # what the gate asks
+        ("[gate]", "[gate]\nmax_ndcg_loss = 0.1", "gate.max_ndcg_loss: belongs to quality = 'non-inferiority', but "),
+        ("[gate]", '[gate]\nquality = "non-inferiority"', "gate.max_ndcg_loss: must be over 0, because quality is "),
+        (
+            "[gate]",
+            '[gate]\nquality = "non-inferiority"\nmax_ndcg_loss = 0.01',
+            "gate.min_ndcg_gain: belongs to quality = 'superiority', but quality is 'non-inferiority'.",
+        ),
+        ("[gate]", "[gate]\nerror_budget = 0.5", "gate.error_budget: must be less than 0.5, but is 0.5."),
+        ("[gate]", "[gate]\ncohorts.all = {}", "gate.cohorts.all: must have either by or column, and not both."),
+        (
+            "[gate]",
+            '[gate]\ncohorts.long = {by = "tenure"}',
+            "gate.cohorts.long.bounds: must be given, because by is 'tenure'.",
+        ),
+        (
+            "[gate]",
+            '[gate]\ncohorts.long = {by = "tenure", bounds = [9, 3]}',
+            "gate.cohorts.long.bounds: must grow from one to the next, but are [9.0, 3.0].",
+        ),
+        (
+            "[gate]",
+            '[gate]\ncohorts.long = {by = "popularity", bounds = [9]}',
+            "gate.cohorts.long.bounds: must be left out, because split.head_share already divides",
+        ),
+        (
+            "[gate]",
+            '[gate]\ncohorts.long = {by = "popularity", margin = 0.3}',
+            "gate.cohorts.long.must_find: must be over margin, which is 0.3, but is 0.2.",
+        ),
+        (
+            "[gate]",
+            '[gate]\ncohorts.taps = {column = "clicked"}',
+            "gate.cohorts.taps.column: must be one of the contexts ['position', 'device', 'campaign'], but is ",
+        ),
+        (
+            "[gate]",
+            '[gate]\ncohorts.taps = {column = "device", bounds = [1]}',
+            "gate.cohorts.taps.bounds: must be left out, because device is of type category.",
+        ),
     ],
 )
 def test_a_wrong_key_type_range_or_contradiction_names_file_key_rule_and_finding(write, old, new, says):
@@ -318,6 +358,22 @@ def test_places_come_from_the_environment_or_lie_under_var(monkeypatch, tmp_path
     monkeypatch.setenv("RETUNE_LINES", str(tmp_path / "mine"))
     assert (store_url(), studies_url()) == ("s3://bucket/prefix", "postgresql+psycopg://host/studies")
     assert lines_folder() == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("gate", "schedule", "looks"),
+    [
+        ({}, {}, 52),  # by hand
+        ({"looks_a_year": 7}, {"retune": "@daily"}, 7),
+        ({}, {"retune": "0 4 * * 1"}, 52),
+        ({}, {"retune": "@monthly", "feedback": "@quarterly"}, 16),
+        ({}, {"retune": "@daily"}, 365),
+        ({}, {"feedback": "*/10 * * * *", "retune": "@daily"}, 365),  # at most one a day
+    ],
+)
+def test_a_year_has_as_many_looks_as_are_said_or_as_the_schedule_decides(shop_line, gate, schedule, looks):
+    changed = {"gate": Gate(**gate), "schedule": Schedule(**schedule)}
+    assert shop_line.model_copy(update=changed).looks_a_year == looks
 
 
 # --- the documentation

@@ -133,6 +133,7 @@ def test_a_context_may_have_any_name():
     (one, covered), (two, covered_too) = found
     for part in ("train", "windows", "holdout", "vocabulary"):
         assert getattr(one, part).equals(getattr(two, part))
+    assert one.contexts.equals(two.contexts.rename_columns(one.contexts.column_names))
     assert one.spans == two.spans
     assert covered == covered_too
     assert all(
