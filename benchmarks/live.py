@@ -65,7 +65,13 @@ LINE: dict[str, Any] = {
     "search": SEARCH,
     "budgets": {"p99_ms": 10_000, "size_mib": 1_000},
     # What is asked is how soon, not whether: every candidate is released.
-    "gate": {"min_users": 2, "min_ndcg_gain": -1, "error_budget": 0.4, "max_p99_ratio": 1_000, "max_quantisation_loss": 1},
+    "gate": {
+        "min_users": 2,
+        "min_ndcg_gain": -1,
+        "error_budget": 0.4,
+        "max_p99_ratio": 1_000,
+        "max_quantisation_loss": 1,
+    },
     "schedule": {"timeout_minutes": 5_000},
 }
 
