@@ -29,7 +29,7 @@ from recsys.settings import Cohort, Gate
 from recsys.significance import pair
 
 DAYS, ROLLS = 365, 14  # of a year; until all users of a holdout have been replaced
-YEARS, GATES, COHORT_GATES, TAIL_GATES = 1000, 2000, 500, 100_000  # simulated
+YEARS, GATES, RETRIED, COHORT_GATES, TAIL_GATES = 400, 1000, 200, 200, 20_000  # simulated
 MIXED = 0  # ratings of each user: another number for each
 SEEDS = ("sasrec, seed 1", "sasrec, seed 0")  # candidate and incumbent of one configuration
 FAMILIES = ("sasrec, seed 0", "markov")
@@ -69,10 +69,10 @@ class Year(NamedTuple):
 
 def tables() -> Iterator[Table]:
     """Give what each part shows."""
-    yield tails_far_out()
     yield false_promotions()
     yield power()
     yield cohorts()
+    yield tails_far_out()
 
 
 def tails_far_out() -> Table:
@@ -136,7 +136,7 @@ def false_promotions() -> Table:
     """Gate candidates that are no better for many years, by three rules."""
     rows: list[list[Any]] = []
     promoted: list[NDArray[np.float64]] = []
-    for lives, users in ((1, 1000), (7, 1000), (DAYS, 1000), (1, 250)):
+    for lives, users in ((1, 500), (7, 500), (DAYS, 500)):
         rng = np.random.default_rng([2, lives, users])
         years = [_year(rng, lives, users) for _ in range(YEARS)]
         shares = np.mean(years, axis=0)
@@ -182,11 +182,10 @@ def power() -> Table:
     for models, cases in product((SEEDS, FAMILIES), (1, 2, 3, 5, 10, MIXED)):
         known = users_of(models, cases)
         better = known.gained + GAIN * known.incumbent
-        first, thirtieth, last = (
-            float(np.mean([_passes(rng, better, each) for _ in range(GATES // 20)]))
-            for each in (_LEVELS[0], _LEVELS[29], _LEVELS[-1])
-        )
-        week, month = (float(np.mean([_retried(rng, better, days) for _ in range(GATES // 10)])) for days in (7, 30))
+        p = np.concatenate([_gated(rng, better) for _ in range(GATES // 20)])
+        first, thirtieth, last = (float(np.mean(p <= _LEVELS[look])) for look in (0, 29, DAYS - 1))
+        passed = [_retried(rng, better, 30) for _ in range(RETRIED)]
+        week, month = (float(np.mean([day < days for day in passed])) for days in (7, 30))
         rows.append([" less ".join(models), cases or "1 to 10", first, thirtieth, last, week, month])
         name = "power_quality" + ("" if models == SEEDS else "_families")
         if cases == MIXED:
@@ -209,39 +208,39 @@ def power() -> Table:
     )
 
 
-def _passes(rng: np.random.Generator, gained: NDArray[np.float64], spent: float) -> float:
-    """Give the share of twenty holdouts that pass."""
-    drawn = gained[rng.integers(0, len(gained), (20, 5000))]
-    return float(np.mean(p_values(drawn)["ours"] <= spent))
+def _gated(rng: np.random.Generator, gained: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the p-values of twenty holdouts."""
+    return p_values(gained[rng.integers(0, len(gained), (20, 5000))])["ours"]
 
 
-def _retried(rng: np.random.Generator, gained: NDArray[np.float64], days: int) -> bool:
-    """Gate the same candidate day by day while the holdout rolls, until it passes."""
+def _retried(rng: np.random.Generator, gained: NDArray[np.float64], days: int) -> int:
+    """Gate the same candidate day by day while the holdout rolls; give the day on which it passes, or `days`."""
     places = np.arange(5000)
     entered = (np.arange(days)[:, None] + places % ROLLS) // ROLLS
     who = rng.integers(0, len(gained), (entered.max() + 1, 5000))[entered, places]
-    return bool((p_values(gained[who])["ours"] <= _LEVELS[:days]).any())
+    passed = p_values(gained[who])["ours"] <= _LEVELS[:days]
+    return int(np.argmax(passed)) if passed.any() else days
 
 
 def cohorts() -> Table:
     """Gate candidates of which one loses a fifth in one cohort of 1,000 users, and others nothing anywhere."""
     rows: list[list[Any]] = []
     figures: dict[str, float] = {}
-    for models, cases in product((SEEDS, FAMILIES), (1, MIXED)):
+    for models, cases in ((SEEDS, 1), (SEEDS, MIXED), (FAMILIES, MIXED)):
         found = {name: _cohort_gates(models, cases, lost, margin) for name, lost, margin in _PLANTED}
         rows.append([" less ".join(models), cases or "1 to 10", *(round(share, 3) for share in found.values())])
         if cases == MIXED:
             suffix = "" if models == SEEDS else "_families"
-            figures |= {f"cohort_power{suffix}": found["power"], f"cohort_false{suffix}": found["false, no margin"]}
+            figures |= {f"cohort_power{suffix}": found["power"], f"cohort_false{suffix}": found["false"]}
     return Table(
         title=f"Cohorts: 5,000 users in 5 devices of 1,000 and 3 groups of activity, {COHORT_GATES} gates each",
-        columns=["candidate less incumbent", "cases a user", "a loss of 20 % found", "false alarm, no margin", "5 %"],
+        columns=["candidate less incumbent", "cases a user", "a loss of 20 % found", "any false alarm"],
         rows=rows,
         figures=figures,
     )
 
 
-_PLANTED = (("power", LOSS, 0.05), ("false, no margin", 0.0, 0.0), ("false, margin", 0.0, 0.05))
+_PLANTED = (("power", LOSS, 0.05), ("false", 0.0, 0.0))  # a margin of 0 is where false alarms are likeliest
 _COHORTS = ("device", "activity")
 
 

@@ -10,9 +10,11 @@ where that makes the test stricter: levels of one in ten thousand lie so far out
 little to promise more by it. `docs/decisions/a-years-errors.md` has what was measured of this and of other tests.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
+from math import prod, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -21,20 +23,24 @@ from scipy.special import stdtr, stdtrit
 
 from recsys.records import Estimate, Paired
 
-_STEPS = 200  # halvings, more than a float has bits
+Weights = tuple[float, float, float]
+"""Of a user's totals: the candidate's, the incumbent's, and the number of cases."""
+
+_EXACT = 1e-12  # of the way to an interval's end
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
     """In what a margin is said: it enters the weights of a user's totals in proportion."""
 
-    at_zero: tuple[float, float, float]  # weights of candidate, incumbent and cases without a margin
-    slope: tuple[float, float, float]  # what a margin of 1 takes from them
+    at_zero: Weights  # weights of candidate, incumbent and cases without a margin
+    slope: Weights  # what a margin of 1 takes from them
     most: float  # no difference is larger; where an interval has no end, it is said to end here
 
-    def weights(self, margin: float) -> NDArray[np.float64]:
-        """Give the weights under which the totals have a mean above 0 if the margin is exceeded. Shape [3]."""
-        return np.array(self.at_zero) - margin * np.array(self.slope)
+    def weights(self, margin: float) -> Weights:
+        """Give the weights under which the totals have a mean above 0 if the margin is exceeded."""
+        candidate, incumbent, cases = (at - margin * by for at, by in zip(self.at_zero, self.slope, strict=True))
+        return candidate, incumbent, cases
 
 
 ABSOLUTE = Scale((1.0, -1.0, 0.0), (0.0, 0.0, 1.0), most=1.0)
@@ -138,43 +144,49 @@ def _sums(totals: NDArray[np.float64], order: int) -> tuple[float, ...]:
     return tuple(float(np.prod(totals[list(which)], axis=0).sum()) for which in chosen)
 
 
-def _studentised(paired: Paired, weights: NDArray[np.float64]) -> tuple[float, float] | None:
+def _studentised(paired: Paired, weights: Weights) -> tuple[float, float] | None:
     """Give t and the skewness of the weighted totals; None where their spread is nothing but rounding."""
     n = paired.users
     if n < 2:
         return None
-    mean = float(_moment(paired.first, weights, 1) / n)
-    square = float(_moment(paired.second, weights, 2) / n)
-    cube = float(_moment(paired.third, weights, 3) / n)
+    mean = _moment(paired.first, weights, 1) / n
+    square = _moment(paired.second, weights, 2) / n
+    cube = _moment(paired.third, weights, 3) / n
     variance = square - mean**2
-    size = float(np.max(np.abs(weights)) ** 2 * max(paired.second) / n)
+    size = max(map(abs, weights)) ** 2 * max(paired.second) / n
     if variance <= 1e-12 * size:
         return None
     skewness = (cube - 3 * mean * square + 2 * mean**3) / variance**1.5
     return mean / (variance / (n - 1)) ** 0.5, skewness
 
 
-def _moment(sums: tuple[float, ...], weights: NDArray[np.float64], order: int) -> float:
-    """Sum a power of the weighted totals over users, each product as often as it occurs in the power."""
+def _moment(sums: Sequence[float], weights: Weights, order: int) -> float:
+    """Sum a power of the weighted totals over users."""
     found = 0.0
-    for which, value in zip(combinations_with_replacement(range(len(weights)), order), sums, strict=True):
-        found += _ORDERINGS[order, len(set(which))] * float(np.prod(weights[list(which)])) * value
+    for (which, times), value in zip(_TERMS[order], sums, strict=True):
+        found += times * prod(weights[at] for at in which) * value
     return found
 
 
-_ORDERINGS = {(1, 1): 1, (2, 1): 1, (2, 2): 2, (3, 1): 1, (3, 2): 3, (3, 3): 6}  # of so many factors, so many unlike
+def _terms(order: int) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """List the products in a power of three weighted totals, and how often each occurs."""
+    times = Counter(tuple(sorted(which)) for which in product(range(3), repeat=order))
+    return tuple((which, times[which]) for which in combinations_with_replacement(range(3), order))
+
+
+_TERMS = {order: _terms(order) for order in (1, 2, 3)}
 
 
 def _corrected(t: float, skewness: float, n: int) -> float:
     """Remove the skewness of t by a cubic that never decreases (Hall 1992, section 2)."""
-    a = skewness / (3 * n**0.5)
-    return float(t + a * t**2 + a**2 * t**3 / 3 + a / 2)
+    a = skewness / (3 * sqrt(n))
+    return t + a * t**2 + a**2 * t**3 / 3 + a / 2
 
 
 def _centre(paired: Paired, scale: Scale) -> tuple[float, float]:
     """Give the margin at which the weighted totals cancel out, and its standard error."""
-    gained = _moment(paired.first, np.array(scale.at_zero), 1)
-    against = _moment(paired.first, np.array(scale.slope), 1)
+    gained = _moment(paired.first, scale.at_zero, 1)
+    against = _moment(paired.first, scale.slope, 1)
     if against <= 0:
         raise ValueError("There must be something to be relative to, but the incumbent's metric is 0 in every case.")
     centre = gained / against
@@ -190,9 +202,7 @@ def _first(holds: Callable[[float], bool], *, step: float, most: float) -> float
         if after >= most:
             return most
         before, after = after, min(2 * after, most)
-    for _ in range(_STEPS):
+    while after - before > _EXACT * after:
         middle = (before + after) / 2
-        if middle in (before, after):
-            break
         before, after = (before, middle) if holds(middle) else (middle, after)
     return after
