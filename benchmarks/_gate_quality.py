@@ -29,7 +29,8 @@ from recsys.settings import Cohort, Gate
 from recsys.significance import pair
 
 DAYS, ROLLS = 365, 14  # of a year; until all users of a holdout have been replaced
-YEARS, GATES, RETRIED, COHORT_GATES, TAIL_GATES = 400, 1000, 200, 200, 20_000  # simulated
+YEARS, GATES, RETRIED, COHORT_GATES, TAIL_GATES = 1000, 2000, 200, 400, 100_000  # simulated
+BOOTSTRAPPED, RESAMPLES = 4000, 2000  # holdouts on which the bootstrap is tried, and draws of each
 MIXED = 0  # ratings of each user: another number for each
 SEEDS = ("sasrec, seed 1", "sasrec, seed 0")  # candidate and incumbent of one configuration
 FAMILIES = ("sasrec, seed 0", "markov")
@@ -80,21 +81,31 @@ def tails_far_out() -> Table:
     rows: list[list[Any]] = []
     rng = np.random.default_rng(1)
     levels = (0.05, 0.01, 0.001)
-    for models, sign, users in product((SEEDS, FAMILIES), (1, -1), (250, 1000)):
-        gained = sign * users_of(models, MIXED).gained
-        found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in TESTS}
+    real = {
+        " less ".join(models[::sign]): sign * users_of(models, MIXED).gained
+        for models, sign in product((SEEDS, FAMILIES), (1, -1))
+    }
+    made = 1 - rng.exponential(1, len(real[" less ".join(SEEDS)]))
+    populations = {**real, "made, skewness -2": made - made.mean()}
+    for (name, gained), users in product(populations.items(), (250, 1000)):
+        found: dict[str, list[NDArray[np.float64]]] = {test: [] for test in TESTS}
         for _ in range(TAIL_GATES // 4000):
             drawn = gained[rng.integers(0, len(gained), (4000, users))]
-            for name, p in p_values(drawn).items():
-                found[name] += [p]
+            for test, p in p_values(drawn).items():
+                found[test] += [p]
+        if users == 250:
+            drawn = gained[rng.integers(0, len(gained), (BOOTSTRAPPED, users))]
+            found["percentile-t"] = [np.array([percentile_t(rng, each) for each in drawn])]
         rows += [
-            [" less ".join(models[::sign]), users, name]
-            + [float(np.mean(np.concatenate(p) <= each) / each) for each in levels]
-            for name, p in found.items()
+            [name, users, test] + [float(np.mean(np.concatenate(p) <= each) / each) for each in levels]
+            for test, p in found.items()
         ]
-    ours = [row[-1] for row in rows if row[2] == "ours"]
+    ours = [row[-1] for row in rows if row[2] == "ours" and row[0] in real]
     return Table(
-        title=f"Chance of an error over the level, {TAIL_GATES:,} holdouts each, candidates no better",
+        title=(
+            f"Chance of an error over the level, {TAIL_GATES:,} holdouts each of what is no better "
+            f"({BOOTSTRAPPED:,} of percentile-t)"
+        ),
         columns=["candidate less incumbent", "users", "test", *(f"at {each:g}" for each in levels)],
         rows=rows,
         figures={"tail_ratio_largest": round(max(ours), 2), "tail_ratio_mean": round(float(np.mean(ours)), 2)},
@@ -114,6 +125,14 @@ def p_values(totals: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     a = (apart**3).mean(-1) / variance**1.5 / (3 * np.sqrt(n))
     found = {name: stdtr(n - 1, -corrected(t, slope)) for name, slope in (("t", 0 * a), ("Hall's", a))}
     return {**found, "ours": np.maximum(found["t"], stdtr(n - 1, -corrected(t, np.minimum(a, 0))))}
+
+
+def percentile_t(rng: np.random.Generator, totals: NDArray[np.float64]) -> float:
+    """Test one holdout by a studentised bootstrap over its users (Efron and Tibshirani 1993, chapter 12)."""
+    apart = totals - totals.mean()
+    drawn = apart[rng.integers(0, len(apart), (RESAMPLES, len(apart)))]
+    found = drawn.mean(1) / drawn.std(1)
+    return float((1 + np.sum(found >= totals.mean() / totals.std())) / (1 + RESAMPLES))
 
 
 def corrected(t: NDArray[np.float64], a: NDArray[np.float64]) -> NDArray[np.float64]:
