@@ -29,10 +29,12 @@ from recsys.records import (
     Dataset,
     Estimate,
     Evidence,
+    Look,
     Scorecard,
     TrialEvidence,
 )
 from recsys.settings import Line
+from recsys.significance import pair
 from recsys.store import Store, open_store
 from recsys.store.memory import MemoryStore
 
@@ -237,11 +239,31 @@ def a_scorecard() -> Callable[..., Scorecard]:
 
 @pytest.fixture(scope="session")
 def a_comparison() -> Callable[..., Comparison]:
-    """Compare two scorecards of bundles that are equally quick, with no doubt about it."""
+    """Compare two scorecards of bundles that are equally quick, with hardly a doubt about it."""
 
     def make(candidate: Scorecard, incumbent: Scorecard, **said) -> Comparison:
-        gain = exactly(candidate.ndcg_at_10.value - incumbent.ndcg_at_10.value)
-        measured = {"ndcg_gain": gain, "p99_ratio": exactly(1.0), "quantisation_loss": None, "references": {}}
+        reached = [
+            card.ndcg_at_10.value + np.tile([-by, by], 50) for card, by in ((candidate, 0.001), (incumbent, 0.0))
+        ]
+        look = Look(
+            number=1,
+            at=AS_OF,
+            who="tests",
+            dataset_id=candidate.dataset_id,
+            candidate=candidate.release_id,
+            incumbent=incumbent.release_id,
+            level=0.001,
+            budget=0.05,
+            looks_a_year=50,
+        )
+        measured = {
+            "ndcg_gain": exactly(candidate.ndcg_at_10.value - incumbent.ndcg_at_10.value),
+            "p99_ratio": exactly(1.0),
+            "quantisation_loss": None,
+            "references": {},
+            "paired": pair(reached[0], reached[1], np.arange(100)),
+            "look": look,
+        }
         known = {**measured, "by": "tests", "as_of": AS_OF, **said}
         return Comparison(candidate=candidate, incumbent=incumbent, **known)
 
