@@ -261,7 +261,9 @@ def a_comparison() -> Callable[..., Comparison]:
             "p99_ratio": exactly(1.0),
             "quantisation_loss": None,
             "references": {},
-            "paired": pair(reached[0], reached[1], np.arange(100)),
+            "paired": pair(
+                candidate.ndcg_at_10.value + spread, np.full(100, incumbent.ndcg_at_10.value), np.arange(100)
+            ),
             "look": look,
         }
         known = {**measured, "by": "tests", "as_of": AS_OF, **said}
