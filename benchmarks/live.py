@@ -69,6 +69,7 @@ LINE: dict[str, Any] = {
         "min_users": 2,
         "min_ndcg_gain": -1,
         "error_budget": 0.4,
+        "max_p50_ratio": 1_000,
         "max_p99_ratio": 1_000,
         "max_quantisation_loss": 1,
     },

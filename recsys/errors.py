@@ -15,6 +15,7 @@ RecsysError
 ├── NoCandidate             a search ended with no feasible finished trial
 ├── NoTime                  a search would not end before its line's features are refreshed
 ├── BadBundle               a bundle's bytes, graph or vocabulary are not what its manifest says
+├── NotServed               the process that serves a bundle to be timed did not come up, or died
 ├── Held                    the gate did not pass a candidate, so production stays as it is
 ├── LostRace                somebody else moved the channel pointer first
 └── NoRelease               the channel names no release, or not the one that was asked for
@@ -120,6 +121,10 @@ class BadBundle(RecsysError):
     def __init__(self, message: str, *, file: str = "") -> None:
         super().__init__(message)
         self.file = file
+
+
+class NotServed(RecsysError):
+    """The process that serves a bundle, so that it can be timed, did not come up or died."""
 
 
 class Held(RecsysError):

@@ -20,7 +20,8 @@ from recsys.checkpoints import load_weights
 from recsys.dataset import Frozen
 from recsys.errors import BadBundle, BadObject, BadScores
 from recsys.graph import session, to_onnx
-from recsys.latency import Requests, measure_latency
+from recsys.latency.blocks import measure_latency
+from recsys.latency.orders import Ask, Here
 from recsys.metrics import evaluate
 from recsys.models import FAMILIES, TorchScorer
 from recsys.quantize import quantisations
@@ -298,11 +299,11 @@ def _time(line: Line, scorers: Mapping[str, GraphScorer], cases: Cases) -> dict[
     length = next(iter(scorers.values())).history_length
     histories = cases.histories(np.arange(len(cases)), length)
 
-    def requests(scorer: GraphScorer) -> Requests:
-        return lambda which: partial(scorer, histories[which])
+    def ask(scorer: GraphScorer) -> Ask:
+        return lambda row: partial(scorer, histories[row])
 
     measured = measure_latency(
-        {name: requests(scorer) for name, scorer in scorers.items()},
+        {name: Here(ask(scorer)) for name, scorer in scorers.items()},
         n_histories=len(histories),
         batch_size=line.budgets.batch_size,
         seconds=SECONDS,

@@ -5,18 +5,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from recsys import channel, ledger, quality, regressions
+from recsys import channel, ledger, quality, regressions, speed
 from recsys.bundles import INT8, key
 from recsys.channel import Pointer
 from recsys.errors import NoRelease, NotFound
-from recsys.records import Check, Comparison, Estimate, Outcome, Verdict, dump, parse, to_json
+from recsys.records import Check, Comparison, Outcome, Verdict, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
 
 log = logging.getLogger(__name__)
 
 VERDICT = "verdict.json"
-SPARE = 0.5  # a p99 within this share of the budget is quick enough, however much quicker the incumbent is
 
 
 def gate(line: Line, store: Store, comparison: Comparison, *, by: str, again: str | None = None) -> Verdict:
@@ -94,8 +93,7 @@ def judge(
         _users(line, comparison),
         quality.check(line.gate, comparison),
         *regressions.checks(line.gate, comparison.cohorts),
-        _p99(line, comparison),
-        _p99_ratio(line, comparison),
+        *speed.checks(line.gate, line.budgets, comparison),
         _size(line, comparison),
         _quantisation(line, comparison),
     )
@@ -174,35 +172,6 @@ def _users(line: Line, comparison: Comparison) -> Check:
     )
 
 
-def _p99(line: Line, comparison: Comparison) -> Check:
-    found, budget = comparison.candidate.latency[0], line.budgets.p99_ms
-    return Check(
-        name="p99",
-        outcome=_within(found.p99_ms, budget),
-        because=f"p99 is {_interval(found.p99_ms)} ms at batch {found.batch_size}, and the budget is {budget:g} ms.",
-        evidence=_evidence(found.p99_ms, budget),
-    )
-
-
-def _p99_ratio(line: Line, comparison: Comparison) -> Check:
-    """The candidate is not many times slower than the incumbent, unless it is far within the budget anyway.
-
-    Without the exemption nothing could follow a baseline that only looks up a list.
-    """
-    ratio, limit = comparison.p99_ratio, line.gate.max_p99_ratio
-    p99, spare = comparison.candidate.latency[0].p99_ms, SPARE * line.budgets.p99_ms
-    exempt = p99.high <= spare
-    because = f"p99 is {_interval(ratio)} times the incumbent's, and {limit:g} times is allowed"
-    if exempt:
-        because += f"; at {p99.high:.3g} ms or less it is within {spare:g} ms, where the ratio does not count"
-    return Check(
-        name="p99_ratio",
-        outcome=Outcome.PASS if exempt else _within(ratio, limit),
-        because=f"{because}.",
-        evidence=_evidence(ratio, limit),
-    )
-
-
 def _size(line: Line, comparison: Comparison) -> Check:
     size_mib, budget = comparison.candidate.size_mib, line.budgets.size_mib
     return Check(
@@ -226,20 +195,13 @@ def _quantisation(line: Line, comparison: Comparison) -> Check:
         )
     return Check(
         name="quantisation",
-        outcome=Outcome.PASS if loss.value <= limit else _within(loss, limit),
+        outcome=Outcome.PASS if loss.value <= limit else speed.within(loss, limit),
         because=(
             f"int8 costs {loss.value:.2%} [{loss.low:.2%}, {loss.high:.2%}] of fp32's NDCG@10, "
             f"and {limit:.2%} is allowed."
         ),
-        evidence=_evidence(loss, limit),
+        evidence=speed.evidence(loss, limit),
     )
-
-
-def _within(found: Estimate, limit: float) -> Outcome:
-    """Say whether the whole interval is within the limit, wholly beyond, or neither."""
-    if found.high <= limit:
-        return Outcome.PASS
-    return Outcome.FAIL if found.low > limit else Outcome.INCONCLUSIVE
 
 
 def _because(line: Line, comparison: Comparison, outcome: Outcome, checks: tuple[Check, ...]) -> str:
@@ -248,7 +210,7 @@ def _because(line: Line, comparison: Comparison, outcome: Outcome, checks: tuple
     if outcome is Outcome.PASS:
         return (
             f"{candidate.release_id} may replace {incumbent.release_id}: NDCG@10 changes by "
-            f"{quality.gain(line.gate, comparison)}, p99 is {_interval(candidate.latency[0].p99_ms)} ms, "
+            f"{quality.gain(line.gate, comparison)}, p99 is {speed.interval(candidate.latency[0].p99_ms)} ms, "
             "and every budget is kept."
         )
     verb = {Outcome.FAIL: "fails", Outcome.INCONCLUSIVE: "does not show"}[outcome]
@@ -259,11 +221,3 @@ def _because(line: Line, comparison: Comparison, outcome: Outcome, checks: tuple
         said.append("was tried on a holdout with too few users")
     reasons = " ".join(check.because for check in deciding)
     return f"{candidate.release_id} {' and '.join(said)}, so {incumbent.release_id} stays: {reasons}"
-
-
-def _evidence(found: Estimate, limit: float) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high, "limit": limit}
-
-
-def _interval(found: Estimate) -> str:
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"

@@ -4,8 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +16,21 @@ from recsys.bundles import FP32, INT8, key, read_bundle
 from recsys.cohorts import Holdout, pair_cohorts
 from recsys.errors import NoRelease, NotFound
 from recsys.holdout import contexts, load_holdout
-from recsys.latency import Latencies, Requests, measure_latency
+from recsys.latency import CANDIDATE, INCUMBENT, Served, SideBySide, time_side_by_side
 from recsys.metrics import Evaluation, Scorer, TailShare, evaluate, interval
 from recsys.ranker import LOWEST, Ranker, Translated
-from recsys.records import Bundle, Comparison, Dataset, Estimate, LatencyResult, Scorecard, dump, parse, to_json
+from recsys.records import (
+    Arrived,
+    Bundle,
+    Comparison,
+    Dataset,
+    Estimate,
+    LatencyResult,
+    Scorecard,
+    dump,
+    parse,
+    to_json,
+)
 from recsys.references import references
 from recsys.sequences import Cases
 from recsys.settings import Line
@@ -31,19 +41,18 @@ from recsys.store import Store
 log = logging.getLogger(__name__)
 
 COMPARISON = "comparison.json"
-SECONDS = 4.0  # of timing requests to the graphs
 TIMED = 1000  # real histories that requests are made of
 OTHER = "candidate's other graph"
-_MEASURES = 2  # counts the ways in which comparisons have been made; one of an earlier way is made again
+_MEASURES = 3  # counts the ways in which comparisons have been made; one of an earlier way is made again
 SEED = 0  # of the bootstraps and of the order of the blocks
 
 
-def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float = SECONDS) -> Comparison:
+def measure(line: Line, store: Store, bundle: Bundle, *, by: str) -> Comparison:
     """Compare a bundle with the incumbent: quality on the holdout of the bundle's dataset, and latency side by side.
 
     Every ranking is that of the graph which serves. The incumbent answers in its own vocabulary, item by item of the
-    same name: what it does not know it cannot recommend, as in production. Latency is that of whole requests as serving
-    answers them, from a user's items to the ten that are recommended.
+    same name: what it does not know it cannot recommend, as in production. Latency is that of whole requests to fresh
+    processes that serve the two, from a user's items to the ten that are recommended.
 
     To measure the same bundle against the same incumbent by the same settings again gives the comparison that was kept:
     the holdout is not read again, and no draw of latencies can be repeated until it is a lucky one.
@@ -53,7 +62,6 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
         store: The line's part of the store.
         bundle: The candidate's.
         by: Who asks; a person, or `schedule`. The ledger names them as the reader of the holdout.
-        seconds: About how long the graphs are timed.
 
     Returns:
         The comparison, which then also lies beside the bundle, with the per-case evidence.
@@ -62,6 +70,7 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
         NoRelease: The channel names no incumbent.
         BadBundle: The bytes of either bundle are not those of its manifest.
         NoFeedback: The bundle's dataset is gone.
+        NotServed: A process that serves either of them did not come up, or died.
         BadObject: The comparison that was kept cannot be read.
     """
     incumbent = channel.current(store)
@@ -76,12 +85,8 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
     dataset = datasets.dataset(store, bundle.dataset_id)
     frozen = datasets.load(store, dataset)
     threads = line.budgets.threads
-    bundle, files = read_bundle(store, bundle.release_id)
-    rankers = {"candidate": Ranker.of(bundle, files, threads=threads)}
-    if INT8 in files:
-        other = FP32 if bundle.serves == INT8 else INT8
-        rankers[OTHER] = Ranker.of(bundle, files, graph=other, threads=threads)
-    rankers["incumbent"] = Ranker.open(store, incumbent.release_id, threads=threads)
+    served = _served(store, bundle.release_id, incumbent.release_id, threads=threads)
+    rankers = {role: Ranker.of(one.bundle, one.files, graph=one.graph, threads=threads) for role, one in served.items()}
     translated = {role: Translated.into(ranker, frozen.vocabulary) for role, ranker in rankers.items()}
     fitted = references(frozen)  # before the holdout is read, so that it cannot be otherwise
 
@@ -96,7 +101,14 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
     )
     cases = load_holdout(store, dataset, by=by, why=f"to measure {bundle.release_id} against {incumbent.release_id}")
     seen = {role: Seen.by(scorer, cases) for role, scorer in {**translated, **fitted}.items()}
-    latencies = _time(line, rankers, _histories(cases.spread(TIMED), frozen.vocabulary), seconds)
+    timed = time_side_by_side(
+        served,
+        _histories(cases.spread(TIMED), frozen.vocabulary),
+        budgets=line.budgets,
+        gate=line.gate,
+        seconds=line.gate.latency_s,
+        seed=SEED,
+    )
 
     card = _Cards(
         line=line,
@@ -105,16 +117,18 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str, seconds: float
         dataset=dataset,
         tail_share=TailShare(frozen.head),
         rankers=rankers,
-        latencies=latencies,
+        timed=timed,
     )
-    reached = seen["candidate"].evaluation, seen["incumbent"].evaluation
+    reached = seen[CANDIDATE].evaluation, seen[INCUMBENT].evaluation
     begins, known = microseconds(dataset.holdout.begins), contexts(store, dataset)
     comparison = Comparison(
-        candidate=card.served("candidate", seen["candidate"]),
-        incumbent=card.served("incumbent", seen["incumbent"]),
+        candidate=card.served(CANDIDATE, seen[CANDIDATE]),
+        incumbent=card.served(INCUMBENT, seen[INCUMBENT]),
         references={name: card.reference(name, seen[name]) for name in fitted},
         ndcg_gain=_paired(*reached, line.gate.confidence),
-        p99_ratio=latencies.ratio("candidate", "incumbent", confidence=line.gate.confidence),
+        ratios=timed.ratios,
+        control=timed.control,
+        other_latency=timed.results(OTHER) if OTHER in served else (),
         quantisation_loss=_loss(bundle, seen, line.gate.confidence),
         by=by,
         as_of=bundle.as_of,
@@ -196,28 +210,35 @@ class _Cards:
     dataset: Dataset
     tail_share: TailShare
     rankers: Mapping[str, Ranker]
-    latencies: Latencies
+    timed: SideBySide
 
     def served(self, role: str, seen: Seen) -> Scorecard:
         ranker = self.rankers[role]
-        roles = [role, *([OTHER] if role == "candidate" and OTHER in self.rankers else [])]
         return self._card(
             role,
             seen,
             release_id=ranker.bundle.release_id,
             size_bytes=ranker.bundle.files[ranker.graph].size_bytes,
-            latency=tuple(self._latency(each) for each in roles),
+            latency=self.timed.results(role),
+            arrivals=self.timed.arrived(role),
+            memory_mib=self.timed.memory_mib[role],
+            cold_start_s=self.timed.cold_start_s[role],
         )
 
     def reference(self, name: str, seen: Seen) -> Scorecard:
-        return self._card(name, seen, release_id=name, size_bytes=0, latency=())
-
-    def _latency(self, role: str) -> LatencyResult:
-        result = self.latencies.result(role, confidence=self.line.gate.confidence)
-        return replace(result, graph=self.rankers[role].graph)
+        return self._card(name, seen, release_id=name)
 
     def _card(
-        self, role: str, seen: Seen, *, release_id: str, size_bytes: int, latency: tuple[LatencyResult, ...]
+        self,
+        role: str,
+        seen: Seen,
+        *,
+        release_id: str,
+        size_bytes: int = 0,
+        latency: tuple[LatencyResult, ...] = (),
+        arrivals: Arrived | None = None,
+        memory_mib: float = 0.0,
+        cold_start_s: float = 0.0,
     ) -> Scorecard:
         found, confidence = seen.evaluation, self.line.gate.confidence
         per_case_key = key(self.bundle.release_id, f"cases/{self.dataset.dataset_id}-{release_id}.parquet")
@@ -236,6 +257,9 @@ class _Cards:
             constant_share=seen.constant_share,
             size_bytes=size_bytes,
             latency=latency,
+            arrivals=arrivals,
+            memory_mib=memory_mib,
+            cold_start_s=cold_start_s,
             per_case_key=per_case_key,
         )
 
@@ -247,19 +271,15 @@ def _histories(cases: Cases, vocabulary: Sequence[str]) -> list[list[str]]:
     return [[vocabulary[item - 1] for item in history.tolist() if item] for history in each]
 
 
-def _time(line: Line, rankers: Mapping[str, Ranker], histories: Sequence[Sequence[str]], seconds: float) -> Latencies:
-    """Time whole requests of the same users to every graph."""
-
-    def requests(ranker: Ranker) -> Requests:
-        return lambda which: partial(ranker.recommend_batch, [histories[at] for at in which])
-
-    return measure_latency(
-        {role: requests(ranker) for role, ranker in rankers.items()},
-        n_histories=len(histories),
-        batch_size=line.budgets.batch_size,
-        seconds=seconds,
-        seed=SEED,
-    )
+def _served(store: Store, candidate: str, incumbent: str, *, threads: int) -> dict[str, Served]:
+    """Read what is compared: both bundles with the graph that serves, and the candidate's other one if it has one."""
+    bundle, files = read_bundle(store, candidate)
+    own, own_files = read_bundle(store, incumbent)
+    graphs = {CANDIDATE: bundle.serves}
+    if INT8 in files:
+        graphs[OTHER] = FP32 if bundle.serves == INT8 else INT8
+    served = {role: Served(bundle=bundle, files=files, graph=graph, threads=threads) for role, graph in graphs.items()}
+    return {**served, INCUMBENT: Served(bundle=own, files=own_files, graph=own.serves, threads=threads)}
 
 
 def _paired(one: Evaluation, other: Evaluation, confidence: float) -> Estimate:
@@ -271,7 +291,7 @@ def _loss(bundle: Bundle, seen: Mapping[str, Seen], confidence: float) -> Estima
     """Give the share of fp32's NDCG@10 that int8 loses."""
     if OTHER not in seen:
         return None
-    fp32, int8 = (OTHER, "candidate") if bundle.serves == INT8 else ("candidate", OTHER)
+    fp32, int8 = (OTHER, CANDIDATE) if bundle.serves == INT8 else (CANDIDATE, OTHER)
     lost = _paired(seen[fp32].evaluation, seen[int8].evaluation, confidence)
     whole = float(seen[fp32].evaluation.ndcg.mean()) or 1.0
     return Estimate(value=lost.value / whole, low=lost.low / whole, high=lost.high / whole)
@@ -296,7 +316,9 @@ def _per_case(found: Evaluation) -> pa.Table:
 
 def _settings(line: Line) -> str:
     """Hash what of the line decides about a comparison; what only judges one, such as a limit, does not."""
-    settings = line.model_dump(mode="json", include={"budgets": {"batch_size", "threads"}, "gate": {"confidence"}})
+    asked = {"confidence", "latency_margin", "latency_confidence", "latency_s"}
+    included = {"budgets": {"batch_sizes", "arrivals_per_s", "threads"}, "gate": asked}
+    settings = line.model_dump(mode="json", include=included)
     settings["measures"] = _MEASURES
     settings["cohorts"] = {
         name: cohort.model_dump(mode="json", include={"by", "column", "bounds"})

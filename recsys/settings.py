@@ -273,8 +273,21 @@ class Budgets(_Table):
 
     p99_ms: float = Field(gt=0)
     size_mib: float = Field(gt=0)
-    batch_size: Count = 1
+    memory_mib: float | None = Field(default=None, gt=0)  # of a process that serves; None: any
+    cold_start_s: float | None = Field(default=None, gt=0)  # of such a process; None: any
+    batch_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] = (1,)  # of requests; p99_ms is of the first
+    arrivals_per_s: float | None = Field(default=None, gt=0)  # requests that come by themselves; None: it is not timed
     threads: Count = 1
+
+    @field_validator("batch_sizes", mode="before")
+    @classmethod
+    def _from_array(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size of which the budgets are."""
+        return self.batch_sizes[0]
 
 
 class Cohort(_Table):
@@ -320,6 +333,10 @@ class Gate(_Table):
     max_p99_ratio: float = Field(
         default=2.0, gt=0
     )  # to the incumbent, unless the candidate meets p99_ms by a factor of two
+    max_p50_ratio: float = Field(default=2.0, gt=0)  # likewise
+    latency_margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.08  # share by which a time may differ without mattering
+    latency_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
+    latency_s: float = Field(default=7.0, gt=0, le=600)  # of timing, after which what is not known stays unknown
     max_quantisation_loss: float = Field(default=0.02, ge=0)  # relative NDCG@10 that int8 may cost
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 

@@ -18,7 +18,7 @@ from recsys.records.paired import CohortResult, Look, Paired
 from recsys.records.plans import Action, Option, Plan, Rung, Sentinel
 from recsys.records.releases import Check, Outcome, Release, Verdict
 from recsys.records.reviews import Block, Edge, Edit, Findings, Importance, Interaction, PairEffect, Proposal, Review
-from recsys.records.scorecards import Comparison, LatencyResult, Scorecard
+from recsys.records.scorecards import Arrived, Comparison, LatencyResult, Ratios, Scorecard
 from recsys.records.studies import Agreement, Candidate, Spending, StageGain, Study, Transfer
 from recsys.records.trials import TrialResult, Use
 from recsys.records.values import MIB, Configuration, Estimate, Limits
@@ -31,6 +31,7 @@ __all__ = [
     "AblationPlan",
     "Action",
     "Agreement",
+    "Arrived",
     "Attribution",
     "Batch",
     "Begun",
@@ -69,6 +70,7 @@ __all__ = [
     "Paired",
     "Plan",
     "Proposal",
+    "Ratios",
     "Reading",
     "Record",
     "Refusal",

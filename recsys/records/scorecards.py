@@ -15,7 +15,29 @@ class LatencyResult:
     graph: str  # a file of the bundle
     batch_size: int
     p50_ms: Estimate
+    p95_ms: Estimate
     p99_ms: Estimate
+    users_per_s: Estimate  # that one process answers, one request after the other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """Milliseconds from when a request came by itself until it was answered, the queue included."""
+
+    per_s: float  # requests that came, on average
+    batch_size: int
+    turns: int  # that they came in
+    p50_ms: Estimate
+    p95_ms: Estimate
+    p99_ms: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratios:
+    """How many times as long as the incumbent's requests those of another process take."""
+
+    p50: Estimate
+    p99: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +56,10 @@ class Scorecard:
     finite_share: float  # share of the cases for which every score was a finite number
     constant_share: float  # share of the cases for which all items scored the same
     size_bytes: int  # of the served graph; 0 for a reference, which is not packaged
-    latency: tuple[LatencyResult, ...]  # the served graph first, then the bundle's other one; none for a reference
+    latency: tuple[LatencyResult, ...]  # at each batch size of the line, in their order; none for a reference
+    arrivals: Arrived | None  # of requests that come by themselves; None: the line does not say how often they do
+    memory_mib: float  # the most that a process which serves it held at once; 0 for a reference
+    cold_start_s: float  # from the start of such a process to its first answer; 0 for a reference
     per_case_key: str  # parquet: user, ndcg, hit, reciprocal_rank per case, the evidence behind the estimates
 
     @property
@@ -51,7 +76,9 @@ class Comparison:
     incumbent: Scorecard
     references: Mapping[str, Scorecard]  # popularity and Markov on the same holdout, for scale
     ndcg_gain: Estimate  # candidate less incumbent, paired over users
-    p99_ratio: Estimate  # candidate over incumbent
+    ratios: Ratios  # candidate over incumbent, at the line's first batch size
+    control: Ratios  # the incumbent in another process over the incumbent: what the machine makes of equals
+    other_latency: tuple[LatencyResult, ...]  # of the candidate's graph that does not serve, where it has one
     quantisation_loss: (
         Estimate | None
     )  # share of fp32's NDCG@10 that int8 loses, whichever serves; None: there is no int8

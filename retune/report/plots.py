@@ -85,26 +85,29 @@ def drift(story: Story) -> Plot | None:
 
 
 def latency(story: Story) -> Plot | None:
-    """Draw p50 and p99 of the served and the fp32 graph of every measured bundle, with the line's budget."""
-    measured = [(found, comparison.candidate) for found, comparison in _measured(story)]
-    timed = [(found, card, graph) for found, card in measured for graph in card.latency]
+    """Draw p50 and p99 of every measured bundle's graphs at the line's first batch size, with the line's budget."""
+    measured = [
+        (found, comparison.candidate, [*comparison.candidate.latency[:1], *comparison.other_latency[:1]])
+        for found, comparison in _measured(story)
+    ]
+    timed = [(card, graph) for _, card, graphs in measured for graph in graphs]
     if not timed:
         return None
     budget_ms = story.line.budgets.p99_ms
 
     def on(figure: Figure, narrow: bool) -> None:
         ax = figure.subplots()
-        for row, (found, card) in enumerate(measured):
-            for place, graph in enumerate(card.latency):
-                _graph(ax, found, graph, row + (place - (len(card.latency) - 1) / 2) * 0.36)
+        for row, (found, _, graphs) in enumerate(measured):
+            for place, graph in enumerate(graphs):
+                _graph(ax, found, graph, row + (place - (len(graphs) - 1) / 2) * 0.36)
         _budget(ax, budget_ms)
-        name_rows(ax, [(_name(found), card.release_id) for found, card in measured], narrow=narrow)
+        name_rows(ax, [(_name(found), card.release_id) for found, card, _ in measured], narrow=narrow)
         _milliseconds(ax, [end for *_, graph in timed for end in (graph.p50_ms, graph.p99_ms)], budget_ms)
         legend(figure, [INT8, FP32, P50, P99], narrow=narrow)
 
     says = f"Latency against the budget of {budget_ms:g} ms. " + " ".join(
         f"{card.release_id} {graph.graph}: p50 {milliseconds(graph.p50_ms)}, p99 {milliseconds(graph.p99_ms)}."
-        for _, card, graph in timed
+        for card, graph in timed
     )
     return picture("latency", on, (0.72 * len(measured) + 1.0, 0.83 * len(measured) + 1.5), says=says)
 

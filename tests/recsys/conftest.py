@@ -30,6 +30,7 @@ from recsys.records import (
     Estimate,
     Evidence,
     Look,
+    Ratios,
     Scorecard,
     TrialEvidence,
 )
@@ -231,7 +232,8 @@ def a_scorecard() -> Callable[..., Scorecard]:
     def make(release_id: str, ndcg: float, **said) -> Scorecard:
         quality = dict.fromkeys(("ndcg_at_10", "recall_at_10", "mrr"), exactly(ndcg))
         cases = {"cases": 100, "users": 100, "finite_share": 1.0, "constant_share": 0.0, "per_case_key": "k"}
-        known = {"dataset_id": "d", "coverage": 0.5, "tail_share": 0.5, "size_bytes": 1, "latency": (), **said}
+        served = {"size_bytes": 1, "latency": (), "arrivals": None, "memory_mib": 0.0, "cold_start_s": 0.0}
+        known = {"dataset_id": "d", "coverage": 0.5, "tail_share": 0.5, **served, **said}
         return Scorecard(release_id=release_id, **quality, **cases, **known)
 
     return make
@@ -256,7 +258,9 @@ def a_comparison() -> Callable[..., Comparison]:
         )
         measured = {
             "ndcg_gain": exactly(candidate.ndcg_at_10.value - incumbent.ndcg_at_10.value),
-            "p99_ratio": exactly(1.0),
+            "ratios": Ratios(p50=exactly(1.0), p99=exactly(1.0)),
+            "control": Ratios(p50=exactly(1.0), p99=exactly(1.0)),
+            "other_latency": (),
             "quantisation_loss": None,
             "references": {},
             "paired": pair(

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pyarrow.compute as pc
@@ -89,7 +88,9 @@ def per_case(store, card) -> np.ndarray:
     return pq.read_table(io.BytesIO(store.get(card.per_case_key).body))["ndcg"].to_numpy()
 
 
-quickly = partial(measure, seconds=0.2, by="measurer")
+def quickly(line, store, bundle, *, by="measurer"):
+    gate = line.gate.model_copy(update={"latency_s": 0.2})
+    return measure(line.model_copy(update={"gate": gate}), store, bundle, by=by)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,7 @@ def test_the_same_bundle_and_incumbent_are_measured_once_and_another_incumbent_a
     first = quickly(shop.line, shop.store, bundle)
     stricter = shop.line.model_copy(update={"gate": shop.line.gate.model_copy(update={"min_ndcg_gain": 0.5})})
     for line in (shop.line, stricter):  # what judges is no part of what is measured
-        assert measure(line, shop.store, bundle, seconds=0.2, by="somebody else") == first
+        assert quickly(line, shop.store, bundle, by="somebody else") == first
     assert (told("holdout read"), told("measured")) == (1, 1)
     shop.produce(other)
     second = quickly(shop.line, shop.store, bundle)
@@ -253,7 +254,7 @@ def test_a_planted_slow_graph_fails_its_budget_and_the_quick_one_of_the_same_mod
     shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
     quick = shop.bundle(transitions(frozen), frozen.vocabulary)
     slow = shop.bundle(transitions(frozen), frozen.vocabulary, slow=2000)
-    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=4, size_mib=5.0, batch_size=32)})
+    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=4, size_mib=5.0, batch_sizes=(32,))})
     outcomes = {}
     for bundle in (quick, slow):
         found = quickly(line, shop.store, bundle)
@@ -263,7 +264,24 @@ def test_a_planted_slow_graph_fails_its_budget_and_the_quick_one_of_the_same_mod
         assert found.candidate.latency[0].batch_size == 32
     assert outcomes[slow.release_id] is Outcome.FAIL
     assert outcomes[quick.release_id] is not Outcome.FAIL
-    assert found.p99_ratio.low > 2
+    assert found.ratios.p99.low > 2
+
+
+def test_each_batch_size_is_timed_and_so_are_requests_that_come_by_themselves(shop, frozen):
+    bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
+    shop.produce(bundle)
+    budgets = Budgets(p99_ms=100, size_mib=5.0, batch_sizes=(1, 8), arrivals_per_s=200)
+    found = quickly(shop.line.model_copy(update={"budgets": budgets}), shop.store, bundle)
+    for card in (found.candidate, found.incumbent):
+        one, eight = card.latency
+        assert (one.batch_size, eight.batch_size) == (1, 8)
+        assert one.p50_ms.value <= one.p95_ms.value <= one.p99_ms.value
+        assert eight.users_per_s.value > one.users_per_s.value  # eight users at once share what a request costs
+        assert (card.arrivals.per_s, card.arrivals.batch_size) == (200, 1)
+        assert card.memory_mib > 20  # Python, numpy and ONNX Runtime alone
+        assert card.cold_start_s > 0.05
+    assert found.other_latency == ()
+    assert found.control != found.ratios
 
 
 @pytest.mark.parametrize("head_share", [0.2, 0.5])
@@ -290,7 +308,7 @@ def test_latency_is_that_of_whole_requests_and_not_of_the_graph_alone(shop, froz
     """At batch 64 this graph takes a small part of what it takes to look 64 users up and to rank for them."""
     bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
     shop.produce(bundle)
-    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=100, size_mib=5.0, batch_size=64)})
+    line = shop.line.model_copy(update={"budgets": Budgets(p99_ms=100, size_mib=5.0, batch_sizes=(64,))})
     [found] = quickly(line, shop.store, bundle).candidate.latency
     ranker = Ranker.open(shop.store, bundle.release_id)
     rows, spent_ms = np.ones((64, 2), np.int64), []
@@ -348,7 +366,8 @@ def test_both_graphs_of_a_bundle_are_measured_and_the_loss_is_relative_to_fp32(s
                 shop.store.delete(entry.key)
         both = bundles.keep_bundle(shop.store, replace(good, release_id=release_id, files=refs, serves=serves), files)
         found = quickly(shop.line, shop.store, both)
-        assert [each.graph for each in found.candidate.latency] == [serves, FP32 if serves == INT8 else INT8]
+        assert [each.graph for each in found.candidate.latency] == [serves]
+        assert [each.graph for each in found.other_latency] == [FP32 if serves == INT8 else INT8]
         assert found.candidate.size_bytes == refs[serves].size_bytes
         assert found.candidate.ndcg_at_10.value == pytest.approx(by_graph[serves])
         assert found.quantisation_loss.value == pytest.approx(1 - by_graph[INT8] / by_graph[FP32])

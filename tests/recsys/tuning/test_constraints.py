@@ -70,7 +70,7 @@ def test_equal_shapes_are_measured_once_whatever_else_differs():
     too_small = Budgets(p99_ms=1000, size_mib=1e-6)
     for other in (
         costs(store, n_items=301, budgets=too_small),
-        costs(store, budgets=Budgets(p99_ms=1000, size_mib=1e-6, batch_size=2)),
+        costs(store, budgets=Budgets(p99_ms=1000, size_mib=1e-6, batch_sizes=(2,))),
         costs(store, budgets=Budgets(p99_ms=1000, size_mib=1e-6, threads=2)),
     ):
         assert other.of(TOWER, SMALL) != known

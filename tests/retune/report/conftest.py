@@ -30,6 +30,7 @@ from recsys.records import (
     ObjectRef,
     Outcome,
     Plan,
+    Ratios,
     Refusal,
     Scorecard,
     Span,
@@ -249,15 +250,19 @@ class Books:
             per_case = np.clip(level + taste + self._rng.normal(0, 0.05, len(users)), 0, 1)
             cards[role] = self._card(bundle, release_id, users, per_case + level - per_case.mean())
         int8, fp32 = p99_ms
-        latency = (_latency("model.int8.onnx", int8), _latency("model.onnx", fp32))
-        candidate = replace(cards["candidate"], latency=latency, size_bytes=bundle.files["model.int8.onnx"].size_bytes)
+        served = (_latency("model.int8.onnx", int8),)
+        candidate = replace(cards["candidate"], latency=served, size_bytes=bundle.files["model.int8.onnx"].size_bytes)
         gain = ndcg["candidate"] - ndcg["incumbent"]
+        slower = Estimate(value=int8 / 0.2, low=int8 / 0.21, high=int8 / 0.19)
+        equal = Estimate(value=1.0, low=0.97, high=1.03)
         made = Comparison(
             candidate=candidate,
             incumbent=replace(cards["incumbent"], latency=(_latency("model.int8.onnx", 0.2),)),
             references={name: cards[name] for name in ("popularity", "markov")},
             ndcg_gain=Estimate(value=gain, low=gain - 0.006, high=gain + 0.006),
-            p99_ratio=Estimate(value=int8 / 0.2, low=int8 / 0.21, high=int8 / 0.19),
+            ratios=Ratios(p50=slower, p99=slower),
+            control=Ratios(p50=equal, p99=equal),
+            other_latency=(_latency("model.onnx", fp32),),
             quantisation_loss=Estimate(value=0.004, low=-0.002, high=0.009),
             by="schedule",
             as_of=bundle.as_of,
@@ -333,6 +338,9 @@ class Books:
             constant_share=0,
             size_bytes=0,
             latency=(),
+            arrivals=None,
+            memory_mib=0.0,
+            cold_start_s=0.0,
             per_case_key=key,
         )
 
@@ -346,7 +354,9 @@ def _latency(graph: str, p99_ms: float) -> LatencyResult:
         graph=graph,
         batch_size=1,
         p50_ms=Estimate(value=p99_ms * 0.6, low=p99_ms * 0.58, high=p99_ms * 0.62),
+        p95_ms=Estimate(value=p99_ms * 0.9, low=p99_ms * 0.85, high=p99_ms * 0.95),
         p99_ms=Estimate(value=p99_ms, low=p99_ms * 0.93, high=p99_ms * 1.12),
+        users_per_s=Estimate(value=1600 / p99_ms, low=1500 / p99_ms, high=1700 / p99_ms),
     )
 
 
