@@ -48,7 +48,7 @@ check: $(STAMP) ## lint, format, types, import layers and Dockerfiles
 	$(BIN)/hadolint docker/Dockerfile.control docker/Dockerfile.gpu
 
 # A name that is missing or wrong is refused before anything is installed for it.
-bench: $(if $(filter $(NAME),$(BENCHMARKS)),$(if $(filter warmstart,$(NAME)),$(PEERS),$(STAMP))) ## print one table of figures and write var/bench/NAME.json: make bench NAME=quality
+bench: $(if $(filter $(NAME),$(BENCHMARKS)),$(if $(filter warmstart gate,$(NAME)),$(PEERS),$(STAMP))) ## print one table of figures and write var/bench/NAME.json: make bench NAME=quality
 	@[[ " $(BENCHMARKS) " == *" $(NAME) "* && -n "$(NAME)" ]] \
 	    || { echo "make bench: NAME must be one of: $(sort $(BENCHMARKS)); found '$(NAME)'" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
