@@ -62,7 +62,9 @@ def test_the_incumbent_is_tried_first_and_stays_beside_the_best_of_each_stage(sh
 
     refined = {identity(t.family, t.configuration): t.ndcg_at_10 for t in refine if t.number != refine[0].number}
     finalist = max(refined, key=refined.get)
-    assert [identity(t.family, t.configuration) for t in confirm[:2]] == [own, finalist]
+    confirmed = [identity(t.family, t.configuration) for t in confirm]
+    assert confirmed[0] == own
+    assert finalist in confirmed[1:]  # not always the first of them: what was refined earlier need not wait for it
     assert {t.seed for t in confirm if t.configuration["epochs"]} <= {7, 8}
 
     assert study.ended.startswith("Every listed trial has ended after ")
