@@ -4,13 +4,14 @@ import argparse
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import _gate_latency, _gate_loadgen, _gate_quality
+from benchmarks import _gate_latency, _gate_loadgen, _gate_quality, _gate_served
 from benchmarks._table import Table, show
 
 SECTIONS: Mapping[str, Callable[[], Iterable[Table]]] = {
     "quality": _gate_quality.tables,
     "latency": _gate_latency.tables,
     "loadgen": _gate_loadgen.tables,
+    "served": _gate_served.tables,
 }
 
 

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from recsys import channel, ledger
 from recsys.bundles import find_bundle, key
-from recsys.errors import NoRelease, NotFound
+from recsys.errors import Forgotten, NoRelease, NotFound
 from recsys.models import FAMILIES
 from recsys.records import Attribution, Bundle, Estimate, parse, to_json
 from recsys.scorecard import comparison
@@ -37,7 +37,7 @@ def attribute(line: Line, store: Store, release_id: str | None = None, *, by: st
         NoRelease: There is no such bundle, it was never measured against another, or nothing is in production.
         BadBundle: A manifest cannot be read.
         BadObject: A record cannot be read.
-        ValueError: One of the two is of a family that nothing here knows any more.
+        Forgotten: One of the two is of a family that nothing here knows any more.
     """
     bundle = find_bundle(store, _named(store, release_id))
     measured = comparison(store, bundle.release_id)
@@ -92,7 +92,7 @@ def _named(store: Store, release_id: str | None) -> str:
 def _known(bundle: Bundle) -> Named:
     """Give family and configuration as they read today."""
     if bundle.family not in FAMILIES:
-        raise ValueError(
+        raise Forgotten(
             f"{bundle.release_id} must be of a family of today, one of {sorted(FAMILIES)}, but is {bundle.family!r}."
         )
     defaults = FAMILIES[bundle.family].defaults

@@ -21,6 +21,7 @@ WEIGHTS = "weights.safetensors"
 EARLY = "early.safetensors"  # weights that have not learned from the validation windows
 VOCABULARY = "vocabulary.json"
 MANIFEST = "manifest.json"
+GOLDEN = "golden.json"  # what the graph that serves answered when the bundle was packaged
 
 UNREADABLE = "A bundle's manifest must be a record that this version can read"
 
@@ -109,11 +110,20 @@ def read_bundle(store: Store, release_id: str) -> tuple[Bundle, dict[str, bytes]
         BadBundle: A file is missing, its bytes are not those of the manifest, or a graph keeps data outside its file.
     """
     found = find_bundle(store, release_id)
-    files = {name: _verified(store, found, name) for name in found.files}
+    files = read_files(store, found)
     for name, body in files.items():
         if name.endswith(".onnx"):
             refuse_external_data(body, name=name)
     return found, files
+
+
+def read_files(store: Store, bundle: Bundle) -> dict[str, bytes]:
+    """Read the files of a bundle into memory, whatever is in them.
+
+    Raises:
+        BadBundle: One is missing, or its bytes are not those of the manifest.
+    """
+    return {name: _verified(store, bundle, name) for name in bundle.files}
 
 
 def fetch_bundle(store: Store, release_id: str, folder: Path) -> Path:

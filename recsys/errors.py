@@ -15,6 +15,7 @@ RecsysError
 ├── NoCandidate             a search ended with no feasible finished trial
 ├── NoTime                  a search would not end before its line's features are refreshed
 ├── BadBundle               a bundle's bytes, graph or vocabulary are not what its manifest says
+│   └── Unsound             a candidate's bundle is not worth measuring, and the gate's verdict on it says why
 ├── NotServed               the process that serves a bundle to be timed did not come up, or died
 ├── Held                    the gate did not pass a candidate, so production stays as it is
 ├── LostRace                somebody else moved the channel pointer first
@@ -123,6 +124,14 @@ class BadBundle(RecsysError):
         self.file = file
 
 
+class Unsound(BadBundle):
+    """A candidate's bundle is not sound, so nothing was measured of it; `verdict` is the `records.Verdict` on it."""
+
+    def __init__(self, verdict: Any) -> None:  # noqa: ANN401 - records stand above errors
+        super().__init__(verdict.because)
+        self.verdict = verdict
+
+
 class NotServed(RecsysError):
     """The process that serves a bundle, so that it can be timed, did not come up or died."""
 
@@ -142,6 +151,10 @@ class LostRace(RecsysError):
 
 class NoRelease(RecsysError):
     """The channel names no release, or not the one that was asked for."""
+
+
+class Forgotten(RecsysError):
+    """A release is of a family that nothing here knows any more."""
 
 
 class LineError(ValueError):

@@ -1,10 +1,11 @@
 """Package a candidate: export its network, prove that the graph scores alike, and choose the graph that serves."""
 
+import hashlib
 import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,21 +15,33 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recsys import dataset as datasets
-from recsys import ledger
-from recsys.bundles import EARLY, FP32, INT8, VOCABULARY, WEIGHTS, identify, keep_bundle, refer, refuse_external_data
+from recsys import golden, ledger
+from recsys.bundles import (
+    EARLY,
+    FP32,
+    INT8,
+    VOCABULARY,
+    WEIGHTS,
+    find_bundle,
+    identify,
+    keep_bundle,
+    refer,
+    refuse_external_data,
+)
 from recsys.checkpoints import load_weights
 from recsys.dataset import Frozen
-from recsys.errors import BadBundle, BadObject, BadScores
+from recsys.errors import BadBundle, BadObject, BadScores, Conflict, NotFound
+from recsys.fidelity import rank_agreement, top_overlap
 from recsys.graph import session, to_onnx
 from recsys.latency.blocks import measure_latency
 from recsys.latency.orders import Ask, Here
-from recsys.metrics import evaluate
+from recsys.metrics import Evaluation, evaluate, interval
 from recsys.models import FAMILIES, TorchScorer
 from recsys.quantize import quantisations
 from recsys.ranker import GraphScorer
-from recsys.records import Bundle, Candidate, GraphTrial, dump
+from recsys.records import Bundle, Candidate, Estimate, GraphTrial, dump
 from recsys.sequences import Cases
-from recsys.settings import Line
+from recsys.settings import Gate, Line
 from recsys.store import Store
 
 log = logging.getLogger(__name__)
@@ -36,6 +49,7 @@ log = logging.getLogger(__name__)
 UNQUANTISED = "fp32"  # name of the graph that no pass has changed
 MAX_ERROR = 1e-4  # between graph and network, relative to the largest score
 TIE = 1e-5  # scores nearer to each other than this share of their range may change places
+AGREED = 256  # of these cases, on which ranks among the items of the tail are compared
 COMPARED = 512  # real histories on which graph and network are compared
 TRIED = 2000  # cases of the validation windows on which the graphs are compared
 SECONDS = 2.0  # spent on timing the graphs
@@ -45,10 +59,8 @@ WORTH = 0.95  # int8 counts as faster where its p50 is at most this share of fp3
 def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
     """Export, check and quantise the candidate into an immutable bundle; the same candidate gives the same release.
 
-    int8 is kept in its smallest form whose NDCG@10 on the validation windows is within `gate.max_quantisation_loss` of
-    fp32's. It serves if it is also faster at the line's batch size, or if it fits into `budgets.size_mib` and fp32 does
-    not; else fp32 serves. (The network has been refitted on those windows: they compare graphs of one model, and say
-    nothing of the model.)
+    Every pass of `recsys.quantize` is tried, and `choose_graph` takes one. (The network has been refitted on the
+    validation windows on which they are: these compare graphs of one model, and say nothing of the model.)
 
     Args:
         line: Whose gate and budgets choose the graph.
@@ -67,8 +79,11 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
     graph = _exported(network)
     cases = _window_cases(frozen)
     largest_error = compare(graph, network, cases)
+    packaged_at = f"packaged/{_made_of(line, candidate, graph)}.json"
+    if (before := _packaged(store, packaged_at)) is not None:
+        return _written_down(store, before)  # who packaged it may have died before that
     graphs = {UNQUANTISED: graph, **quantisations(graph)}
-    trials = try_graphs(line, graphs, cases, history_length=_length(network))
+    trials = try_graphs(line, graphs, cases, history_length=_length(network), tail=_tail(frozen))
     choice = choose_graph(line, trials)
     bodies = {FP32: graph, WEIGHTS: weights, VOCABULARY: json.dumps(frozen.vocabulary, ensure_ascii=False).encode()}
     if choice.int8 is not None:
@@ -92,6 +107,7 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
         history_length=_length(network),
         serves=INT8 if choice.int8_serves else FP32,
         serves_because=choice.because,
+        serves_graph=choice.serves,
         graphs=trials,
         files=files,
         largest_error=largest_error,
@@ -99,19 +115,7 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
         as_of=candidate.as_of,
         begun=candidate.begun,
     )
-    kept = keep_bundle(store, made, bodies)
-    ledger.append(
-        store,
-        ledger.Entry(
-            what="packaged",
-            who=kept.by,
-            why=kept.serves_because,
-            evidence=dump(kept),
-            id=f"packaged-{kept.release_id}",
-        ),
-    )
-    log.info("Candidate %s is bundle %s: %s", candidate.candidate_id, kept.release_id, kept.serves_because)
-    return kept
+    return _written_down(store, _announced(store, packaged_at, keep_bundle(store, *golden.added(made, bodies, cases))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +126,20 @@ class Choice:
     int8_serves: bool
     because: str
 
+    @property
+    def serves(self) -> str:
+        """The name of the graph that serves."""
+        return self.int8 if self.int8 is not None and self.int8_serves else UNQUANTISED
+
 
 def choose_graph(line: Line, trials: Sequence[GraphTrial]) -> Choice:
-    """Choose by the rule that `package` states.
+    """Choose among the graphs that meet the line's floors, by speed and then by size.
+
+    The floors are `gate.max_quantisation_loss`, `gate.min_top10_overlap` and `gate.min_tail_agreement`. Of what meets
+    them and fits into `budgets.size_mib`, where anything does, the fastest at the line's batch size is kept; where
+    timing cannot tell several from it, the smallest of these. It serves if it is also faster than fp32, or if it fits
+    into the budget and fp32 does not; else fp32 serves. Where nothing meets the floors, what loses least is kept for
+    the gate to look at, and fp32 serves.
 
     Args:
         line: Whose gate and budgets decide.
@@ -138,32 +153,33 @@ def choose_graph(line: Line, trials: Sequence[GraphTrial]) -> Choice:
     quantised = [each for each in others if each.ndcg_at_10 is not None]
     if not quantised:
         return Choice(int8=None, int8_serves=False, because=f"fp32 serves: {dropped}")
-    limit, budget_mib = line.gate.max_quantisation_loss, line.budgets.size_mib
-    loss = {each.graph: _loss(each, fp32) for each in quantised}
-    within = [each for each in quantised if loss[each.graph] <= limit]
-    kept = min(within, key=lambda each: each.size_bytes) if within else min(quantised, key=lambda e: loss[e.graph])
+    budget_mib = line.budgets.size_mib
+    within = [each for each in quantised if _meets_floors(line.gate, each, fp32)]
+    kept = _best(within, budget_mib) if within else min(quantised, key=lambda each: _loss(each, fp32))
     assert kept.p50_ms is not None  # all are timed where there are several
     assert fp32.p50_ms is not None
     faster = kept.p50_ms <= WORTH * fp32.p50_ms
     only_it_fits = kept.size_mib <= budget_mib < fp32.size_mib
     serves = bool(within) and (faster or only_it_fits)
     because = (
-        f"{kept.graph if serves else 'fp32'} serves: {kept.graph} loses {loss[kept.graph]:.2%} of NDCG@10 on the "
-        f"windows ({limit:.2%} is allowed), takes {kept.p50_ms:.3f} ms against {fp32.p50_ms:.3f} ms at batch "
-        f"{line.budgets.batch_size}, and has {kept.size_mib:.2f} MiB against {fp32.size_mib:.2f} MiB of a budget of "
-        f"{budget_mib:g} MiB."
+        f"{kept.graph if serves else 'fp32'} serves: {kept.graph}{_floors_said(line.gate, kept, fp32)}, takes "
+        f"{kept.p50_ms:.3f} ms against {fp32.p50_ms:.3f} ms at batch {line.budgets.batch_size}, and has "
+        f"{kept.size_mib:.2f} MiB against {fp32.size_mib:.2f} MiB of a budget of {budget_mib:g} MiB."
     )
     return Choice(int8=kept.graph, int8_serves=serves, because=f"{because} {dropped}".rstrip())
 
 
-def try_graphs(line: Line, graphs: Mapping[str, bytes], cases: Cases, *, history_length: int) -> tuple[GraphTrial, ...]:
-    """Measure the graphs of one model: quality on `cases`, size, and speed at the line's batch size.
+def try_graphs(
+    line: Line, graphs: Mapping[str, bytes], cases: Cases, *, history_length: int, tail: NDArray[np.bool_]
+) -> tuple[GraphTrial, ...]:
+    """Measure the graphs of one model: quality on `cases`, likeness to fp32, size, and speed at the line's batch size.
 
     Args:
-        line: Whose batch size and threads count.
-        graphs: fp32 and what the passes made of it, by name.
+        line: Whose batch size, threads and confidence count.
+        graphs: fp32 and what the passes made of it, by name, fp32 first.
         cases: Moments of the validation windows.
         history_length: L of the graphs.
+        tail: Whether an item belongs to the tail, shape [N + 1].
 
     Returns:
         One trial for each graph. One whose scores are not all finite numbers has no NDCG@10 and is not timed.
@@ -175,13 +191,28 @@ def try_graphs(line: Line, graphs: Mapping[str, bytes], cases: Cases, *, history
         name: GraphScorer(session(graph, threads=line.budgets.threads), history_length)
         for name, graph in graphs.items()
     }
-    ndcg = {name: _ndcg(name, scorer, cases) for name, scorer in scorers.items()}
-    finite = {name: scorer for name, scorer in scorers.items() if ndcg[name] is not None}
+    found = {name: _evaluated(name, scorer, cases) for name, scorer in scorers.items()}
+    finite = {name: scorer for name, scorer in scorers.items() if found[name] is not None}
     p50_ms = _time(line, finite, cases) if len(finite) > 1 else {}
-    return tuple(
-        GraphTrial(graph=name, size_bytes=len(graph), ndcg_at_10=ndcg[name], p50_ms=p50_ms.get(name))
-        for name, graph in graphs.items()
-    )
+    whole = found[UNQUANTISED]
+    assert whole is not None  # or it had been refused
+    compared = cases.spread(AGREED)
+    wanted = _tail_scores(scorers[UNQUANTISED], compared, tail)
+    trials = []
+    for name, graph in graphs.items():
+        trial = GraphTrial(graph=name, size_bytes=len(graph), ndcg_at_10=None, p50_ms=p50_ms.get(name))
+        if (own := found[name]) is not None:
+            trial = replace(trial, ndcg_at_10=own.over_cases["ndcg_at_10"])
+            if name != UNQUANTISED:
+                trial = replace(
+                    trial,
+                    ndcg_loss=_paired_loss(own, whole, line.gate.confidence),
+                    top10_overlap=top_overlap(own.recommended, whole.recommended),
+                    tail_agreement=rank_agreement(_tail_scores(scorers[name], compared, tail), wanted),
+                )
+        log.info("Graph tried: %s", trial)
+        trials.append(trial)
+    return tuple(trials)
 
 
 def compare(graph: bytes, network: nn.Module, cases: Cases) -> float:
@@ -277,10 +308,64 @@ def _window_cases(frozen: Frozen) -> Cases:
     return Cases(sequences=frozen.before_holdout, positions=positions).spread(TRIED)
 
 
-def _ndcg(name: str, scorer: GraphScorer, cases: Cases) -> float | None:
-    """Give the NDCG@10 of a graph, or None where a quantised one gives scores that are no finite numbers."""
+def _made_of(line: Line, candidate: Candidate, graph: bytes) -> str:
+    """Name a packaging by all that decides about it but the clock."""
+    made_of = {
+        "graph": refer(graph).sha256,
+        "files": [candidate.weights_sha256, candidate.early_sha256, candidate.dataset_id],
+        "configuration": [candidate.family, dict(candidate.configuration)],
+        "budgets": line.budgets.model_dump(mode="json"),
+        "gate": line.gate.model_dump(mode="json", include=_FLOORS),
+    }
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_FLOORS = {"max_quantisation_loss", "min_top10_overlap", "min_tail_agreement", "confidence"}
+
+
+def _packaged(store: Store, at: str) -> Bundle | None:
+    """Give the bundle that an earlier packaging made: timing may choose another graph each time, and did once."""
     try:
-        return evaluate(scorer, cases).over_cases["ndcg_at_10"]
+        return find_bundle(store, str(json.loads(store.get(at).body)["release_id"]))
+    except NotFound:
+        return None
+
+
+def _announced(store: Store, at: str, bundle: Bundle) -> Bundle:
+    """Say that a packaging has made `bundle`, or give what another worker has made meanwhile."""
+    try:
+        store.create(at, json.dumps({"release_id": bundle.release_id}).encode())
+    except Conflict:
+        return _packaged(store, at) or bundle
+    return bundle
+
+
+def _written_down(store: Store, bundle: Bundle) -> Bundle:
+    """Tell the ledger what was packaged, once however often it is told."""
+    ledger.append(
+        store,
+        ledger.Entry(
+            what="packaged",
+            who=bundle.by,
+            why=bundle.serves_because,
+            evidence=dump(bundle),
+            id=f"packaged-{bundle.release_id}",
+        ),
+    )
+    log.info("Candidate %s is bundle %s: %s", bundle.candidate_id, bundle.release_id, bundle.serves_because)
+    return bundle
+
+
+def _tail(frozen: Frozen) -> NDArray[np.bool_]:
+    tail = ~frozen.head
+    tail[0] = False
+    return tail
+
+
+def _evaluated(name: str, scorer: GraphScorer, cases: Cases) -> Evaluation | None:
+    """Evaluate a graph; give None where a quantised one gives scores that are no finite numbers."""
+    try:
+        return evaluate(scorer, cases)
     except BadScores as error:
         if name == UNQUANTISED:
             raise BadBundle(f"{FP32} must give finite scores on the validation windows: {error}", file=FP32) from error
@@ -288,10 +373,57 @@ def _ndcg(name: str, scorer: GraphScorer, cases: Cases) -> float | None:
         return None
 
 
+def _paired_loss(quantised: Evaluation, fp32: Evaluation, confidence: float) -> Estimate:
+    """Give the share of fp32's NDCG@10 that a graph loses, the same users drawn for both."""
+    lost, whole = fp32.ndcg - quantised.ndcg, float(fp32.ndcg.mean()) or 1.0
+    low, high = interval(lost, fp32.users, seed=0, level=confidence)
+    return Estimate(value=float(lost.mean()) / whole, low=low / whole, high=high / whole)
+
+
+def _tail_scores(scorer: GraphScorer, cases: Cases, tail: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Score the items of the tail. Shape [C, T]."""
+    batches = np.array_split(np.arange(len(cases)), max(1, len(cases) // 64))
+    return np.vstack([scorer(cases.histories(which, scorer.history_length))[:, tail] for which in batches])
+
+
 def _loss(quantised: GraphTrial, fp32: GraphTrial) -> float:
     """Say which share of fp32's NDCG@10 a graph loses, where fp32 has any to lose."""
     assert quantised.ndcg_at_10 is not None  # the others are no choice
     return 1 - quantised.ndcg_at_10 / fp32.ndcg_at_10 if fp32.ndcg_at_10 else 0.0
+
+
+def _meets_floors(gate: Gate, quantised: GraphTrial, fp32: GraphTrial) -> bool:
+    return (
+        _loss(quantised, fp32) <= gate.max_quantisation_loss
+        and (quantised.top10_overlap is None or quantised.top10_overlap >= gate.min_top10_overlap)
+        and (quantised.tail_agreement is None or quantised.tail_agreement >= gate.min_tail_agreement)
+    )
+
+
+def _floors_said(gate: Gate, kept: GraphTrial, fp32: GraphTrial) -> str:
+    """Say what a graph does to rankings, each with its floor."""
+    said = f" loses {_loss(kept, fp32):.2%}"
+    if kept.ndcg_loss is not None:
+        said += f" [{kept.ndcg_loss.low:.2%}, {kept.ndcg_loss.high:.2%}]"
+    said += f" of NDCG@10 on the windows ({gate.max_quantisation_loss:.2%} is allowed)"
+    if kept.top10_overlap is not None and kept.tail_agreement is not None:
+        said += (
+            f", keeps {kept.top10_overlap:.2%} of the top 10 ({gate.min_top10_overlap:.2%} is asked) and ranks the "
+            f"tail with an agreement of {kept.tail_agreement:.4f} ({gate.min_tail_agreement:g} is asked)"
+        )
+    return said
+
+
+def _best(within: Sequence[GraphTrial], budget_mib: float) -> GraphTrial:
+    """Take the fastest that fits, or the smallest of those which timing cannot tell from it."""
+    fitting = [each for each in within if each.size_mib <= budget_mib] or within
+    fastest = min(_ms(each) for each in fitting)
+    return min((each for each in fitting if WORTH * _ms(each) <= fastest), key=lambda each: each.size_bytes)
+
+
+def _ms(trial: GraphTrial) -> float:
+    assert trial.p50_ms is not None  # all are timed where there are several
+    return trial.p50_ms
 
 
 def _time(line: Line, scorers: Mapping[str, GraphScorer], cases: Cases) -> dict[str, float]:

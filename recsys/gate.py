@@ -2,10 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from recsys import channel, ledger, quality, regressions, speed
+from recsys import balance, channel, decisions, ledger, quality, regressions, speed
 from recsys.bundles import INT8, key
 from recsys.channel import Pointer
 from recsys.errors import NoRelease, NotFound
@@ -19,7 +20,7 @@ VERDICT = "verdict.json"
 
 
 def gate(line: Line, store: Store, comparison: Comparison, *, by: str, again: str | None = None) -> Verdict:
-    """Judge a comparison by the line's thresholds, and keep the verdict beside the candidate's bundle.
+    """Judge a comparison by the line's thresholds, and keep the verdict and its record beside the candidate's bundle.
 
     Whoever asks the same again gets the verdict that is kept, and nothing is written.
 
@@ -34,16 +35,51 @@ def gate(line: Line, store: Store, comparison: Comparison, *, by: str, again: st
         ValueError: `again` says nothing.
         BadObject: The verdict that is kept, or the channel, cannot be read.
     """
+    began = time.perf_counter()
     found = judge(line, comparison, by=by, moves=channel.history(store), again=again)
+    judged_s = time.perf_counter() - began
+    dataset_id = comparison.candidate.dataset_id
+    return keep(line, store, found, comparison, dataset_id=dataset_id, again=again, judged_s=judged_s)
+
+
+def keep(
+    line: Line,
+    store: Store,
+    found: Verdict,
+    comparison: Comparison | None = None,
+    *,
+    dataset_id: str,
+    again: str | None = None,
+    judged_s: float = 0.0,
+) -> Verdict:
+    """Keep a verdict and its record beside the candidate's bundle, and in the ledger; the same one is kept once.
+
+    Args:
+        line: Whose policy judged.
+        store: The line's part of the store.
+        found: The verdict.
+        comparison: What was judged; None: the bundle is not sound and was therefore not measured.
+        dataset_id: Whose holdout it was, or would have been.
+        again: Why a release that was rolled back might come back.
+        judged_s: Seconds that judging took.
+
+    Returns:
+        The verdict that is kept; that of whoever asked first, where it is the same.
+
+    Raises:
+        BadObject: The verdict that is kept cannot be read.
+    """
     kept = _kept(store, found.candidate)
-    if kept and to_json(replace(kept, by=by)) == to_json(found):
-        return kept
+    same = kept if kept and to_json(replace(kept, by=found.by)) == to_json(found) else None
+    decisions.keep(line, store, same or found, comparison, dataset_id=dataset_id, again=again, judged_s=judged_s)
+    if same:
+        return same
     body = to_json(found)
     ledger.append(
         store,
         ledger.Entry(
             what="gated",
-            who=by,
+            who=found.by,
             why=found.because,
             evidence=dump(found),
             id=f"gated-{hashlib.sha256(body).hexdigest()[:32]}",
@@ -89,16 +125,17 @@ def judge(
         raise ValueError("again must say why a release that was rolled back may come back, but is empty.")
     checks = (
         _novelty(comparison, moves, again),
+        *comparison.sanity,
         _sanity(comparison),
         _users(line, comparison),
         quality.check(line.gate, comparison),
         *regressions.checks(line.gate, comparison.cohorts),
+        *balance.checks(line.gate, comparison),
         *speed.checks(line.gate, line.budgets, comparison),
         _size(line, comparison),
         _quantisation(line, comparison),
     )
-    outcomes = {check.outcome for check in checks}
-    outcome = next(o for o in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if o in outcomes)
+    outcome = overall(checks)
     because = _because(line, comparison, outcome, checks)
     return Verdict(
         candidate=comparison.candidate.release_id,
@@ -109,6 +146,12 @@ def judge(
         by=by,
         as_of=comparison.as_of,
     )
+
+
+def overall(checks: Iterable[Check]) -> Outcome:
+    """Give the outcome of all checks together: that of the worst."""
+    outcomes = {check.outcome for check in checks}
+    return next(o for o in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if o in outcomes)
 
 
 def _kept(store: Store, release_id: str) -> Verdict | None:

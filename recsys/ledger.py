@@ -32,6 +32,9 @@ DECISIONS = (
     "looked",  # a look at a holdout was counted, and what it may spend of the year's errors
     "measured",  # candidate and incumbent got scorecards
     "gated",  # the gate gave its verdict
+    "approved",  # a person let a judged candidate through
+    "rejected",  # a person did not, nobody answered in time, or who approved may not
+    "overridden",  # a person released what the gate did not pass
     "attributed",  # what a release gained was divided among what changed
     "released",  # the channel moved forward
     "rolled back",  # the channel moved back

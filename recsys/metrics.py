@@ -123,6 +123,7 @@ class Evaluation:
     hit: NDArray[np.float64]  # [C] Recall@k
     reciprocal_rank: NDArray[np.float64]  # [C]
     recommended: NDArray[np.int64]  # [C, min(k, N)] best first, 0 where there was nothing left to recommend
+    scores: NDArray[np.float32]  # [C, min(k, N)] of what is recommended, minus infinity where there was nothing left
     coverage: float
 
     @property
@@ -156,6 +157,7 @@ def evaluate(scorer: Scorer, cases: Cases, *, k: int = 10, batch_size: int = 256
     """
     ranks = np.zeros(len(cases), np.int64)
     recommended = np.zeros((len(cases), min(k, cases.sequences.n_items)), np.int64)
+    given = np.zeros(recommended.shape, np.float32)
     for which in _batches(len(cases), batch_size):
         scores = scorer(cases.histories(which, scorer.history_length))
         if not np.isfinite(scores[:, 1:]).all():
@@ -164,6 +166,7 @@ def evaluate(scorer: Scorer, cases: Cases, *, k: int = 10, batch_size: int = 256
         allowed = _allowed(scores, rows, items)
         ranks[which] = _ranks(allowed, cases.targets[which])
         recommended[which] = top_k(allowed, k)
+        given[which] = np.take_along_axis(allowed, recommended[which], axis=1)
     return Evaluation(
         k=k,
         users=cases.users,
@@ -172,6 +175,7 @@ def evaluate(scorer: Scorer, cases: Cases, *, k: int = 10, batch_size: int = 256
         hit=Recall(k).of(ranks),
         reciprocal_rank=MRR().of(ranks),
         recommended=recommended,
+        scores=given,
         coverage=Coverage(cases.sequences.n_items).of(recommended),
     )
 

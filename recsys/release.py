@@ -1,16 +1,17 @@
 """Move production: forward to a candidate that passed the gate, back to an earlier release, or to the baseline."""
 
 import hashlib
-import json
 import logging
 import uuid
 from collections.abc import Callable
 
-from recsys import channel, gate, ledger
-from recsys.bundles import find_bundle, read_bundle
+from pydantic import JsonValue
+
+from recsys import channel, decisions, gate, ledger, people
+from recsys.bundles import GOLDEN, find_bundle, read_bundle
 from recsys.channel import Pointer
 from recsys.errors import Held, LostRace, NoRelease
-from recsys.records import Candidate, Dataset, Outcome, Release, Verdict, dump
+from recsys.records import Answer, Bundle, Candidate, Dataset, Outcome, Override, Release, Said, Verdict, dump
 from recsys.settings import Line
 from recsys.store import Store
 
@@ -29,8 +30,18 @@ def current(store: Store) -> Release | None:
     return _release(store, pointer) if pointer else None
 
 
-def release(line: Line, store: Store, verdict: Verdict) -> Release:
+def release(
+    line: Line,
+    store: Store,
+    verdict: Verdict,
+    *,
+    answer: Answer | None = None,
+    override: Override | None = None,
+) -> Release:
     """Put a candidate into production if its verdict is a pass and the incumbent it was measured against still serves.
+
+    A person may override another verdict, unless it is about what is broken; that gives back nothing of what the look
+    at the holdout spent. On a line that asks people, one of them must have approved, whatever the verdict.
 
     Called again with the same verdict it moves nothing, gives what the first call gave, and writes into the ledger what
     that call may not have come to.
@@ -39,37 +50,56 @@ def release(line: Line, store: Store, verdict: Verdict) -> Release:
         line: Whose channel moves.
         store: The line's part of the store.
         verdict: What the gate said.
+        answer: What people said, on a line that asks them.
+        override: Who wants it released although the verdict is no pass; nothing where it is one.
 
     Raises:
-        Held: The verdict is not a pass; the ledger says so.
+        Held: The verdict is not a pass and nobody overrides it, or people did not approve; the ledger says so.
         LostRace: Production has changed since the candidate was measured.
-        BadBundle: The candidate's bytes are not those of its manifest.
+        BadBundle: The candidate's bytes are not those of its manifest, or its graph answers its golden requests
+            otherwise than when it was packaged.
         NoRelease: The candidate's bundle is gone.
     """
-    nonce = _digest(json.dumps(dump(verdict), sort_keys=True))
+    nonce = people.digest(verdict)
+    override = override if verdict.outcome is not Outcome.PASS else None
     if verdict.outcome is not Outcome.PASS:
-        ledger.append(
-            store,
-            ledger.Entry(
-                what="held",
-                who=verdict.by,
-                why=verdict.because,
-                evidence=dump(verdict),
-                id=f"held-{nonce}",
-            ),
-        )
-        log.info("%s: %s", line.name, verdict.because)
-        raise Held(verdict.because)
-    read_bundle(store, verdict.candidate)
-    return _move(
+        _check_held(line, store, verdict, override)
+    bundle = _as_packaged(store, verdict.candidate)
+    if line.approval is not None:
+        _hear(line, store, verdict, answer, bundle, nonce)
+    reason = people.overridden(verdict, override) if override else verdict.because
+    moved = _move(
         store,
         to=verdict.candidate,
         expect=verdict.incumbent,
-        by=verdict.by,
-        reason=verdict.because,
-        nonce=nonce,
+        by=override.by if override else verdict.by,
+        reason=reason,
+        nonce=f"override-{nonce}" if override else nonce,
         what="released",
     )
+    if override:
+        _say(store, verdict, Said(what="overridden", who=moved.by, why=moved.reason, at=moved.at), nonce)
+    return moved
+
+
+def hold(line: Line, store: Store, verdict: Verdict, *, refused: str = "", override: Override | None = None) -> Held:
+    """Write down that a candidate did not pass, once for each verdict, and once for each that nobody may override.
+
+    Args:
+        line: Whose production stays as it is.
+        store: The line's part of the store.
+        verdict: What the gate said, no pass.
+        refused: Why `override` is refused.
+        override: That somebody wished.
+
+    Returns:
+        What to raise.
+    """
+    who, why = (override.by, refused) if override else (verdict.by, verdict.because)
+    entry_id = f"held-{people.digest(verdict)}{'-override' if override else ''}"
+    ledger.append(store, ledger.Entry(what="held", who=who, why=why, evidence=dump(verdict), id=entry_id))
+    log.info("%s: %s", line.name, why)
+    return Held(why)
 
 
 def rollback(
@@ -83,13 +113,14 @@ def rollback(
     Args:
         line: Whose channel moves.
         store: The line's part of the store.
-        to: A release that was in production before or passed the gate; None: the one before the present one.
+        to: A release that was in production before or passed the gate, where people need not approve that; None: the
+            one before the present one.
         reason: Why, in one sentence; the ledger keeps it.
         by: Who asks.
         nonce: Any text that names this decision; None: a decision of its own.
 
     Raises:
-        NoRelease: There is nothing to go back to, or `to` never passed the gate.
+        NoRelease: There is nothing to go back to, or `to` was never let through.
         BadBundle: The bytes of the release are not those of its manifest; production stays as it is.
         LostRace: Production changed while this ran.
         ValueError: The reason or the name is empty, or `to` is in production already.
@@ -105,8 +136,8 @@ def rollback(
     target = _way_back(store, now) if to is None else to
     if target == now.release_id:
         raise ValueError(f"to must be another release than the one in production, but both are {target!r}.")
-    if to is not None and not _was_good(store, target):
-        raise NoRelease(f"{target!r} must have been in production or have passed the gate, but has not.")
+    if to is not None and not _was_good(line, store, target):
+        raise NoRelease(f"{target!r} must have been in production{_or_passed(line)}, but has not.")
     read_bundle(store, target)
     return _move(store, to=target, expect=now.release_id, by=by, reason=reason, nonce=nonce, what="rolled back")
 
@@ -145,12 +176,69 @@ def install_baseline(line: Line, store: Store, dataset: Dataset, *, by: str) -> 
         return installed
 
 
+def _check_held(line: Line, store: Store, verdict: Verdict, override: Override | None) -> None:
+    """Hold what is no pass, unless a person overrides what may be overridden."""
+    if override is None:
+        raise hold(line, store, verdict)
+    try:
+        people.check_override(verdict, override)
+    except Held as held:
+        raise hold(line, store, verdict, refused=str(held), override=override) from held
+
+
+def _hear(line: Line, store: Store, verdict: Verdict, answer: Answer | None, bundle: Bundle, nonce: str) -> None:
+    """Hold what people have not approved, and write down what they said."""
+    assert line.approval is not None  # else nobody is asked
+    if answer is None:
+        why = (
+            f"{line.name} needs the approval of one of {list(line.approval.users)}, for which only the DAG "
+            f"promote_{line.name} can ask, so {verdict.incumbent} stays instead of {verdict.candidate}."
+        )
+        entry = ledger.Entry(what="held", who=verdict.by, why=why, evidence=dump(verdict), id=f"held-{nonce}-unasked")
+        ledger.append(store, entry)
+        raise Held(why)
+    said = people.hear(line.approval, verdict, answer, searched_by=bundle.by)
+    _say(store, verdict, said, f"{nonce}-{_digest(answer.run + answer.at.isoformat())}", answer)
+    if said.what != "approved":
+        raise Held(said.why)
+
+
+def _say(store: Store, verdict: Verdict, said: Said, name: str, answer: Answer | None = None) -> None:
+    """Write what people said into the ledger and into the record of the gating, once."""
+    evidence: dict[str, JsonValue] = {
+        "candidate": verdict.candidate,
+        "incumbent": verdict.incumbent,
+        "outcome": verdict.outcome,
+        "verdict": dump(verdict),
+        **({"answer": dump(answer)} if answer else {}),
+    }
+    decisions.add(store, verdict, said)
+    ledger.append(
+        store,
+        ledger.Entry(
+            at=said.at, what=said.what, who=said.who, why=said.why, evidence=evidence, id=f"{said.what}-{name}"
+        ),
+    )
+    log.info("%s: %s", said.what, said.why)
+
+
 def _move(store: Store, *, to: str, expect: str | None, by: str, reason: str, nonce: str, what: str) -> Release:
     """Move the pointer and write it down; a second call with the same nonce moves and writes nothing twice."""
     ledger.Entry(what=what, who=by, why=reason)  # what the ledger would not take shall not move production
     pointer = channel.move(store, to=to, expect=expect, by=by, reason=reason, nonce=nonce)
     log.info("Generation %d: %s %s: %s", pointer.generation, what, pointer.release_id, reason)
     return _written(store, pointer, what=what)
+
+
+def _as_packaged(store: Store, release_id: str) -> Bundle:
+    """Refuse a bundle of other bytes, and one whose graph does not answer here as when it was packaged."""
+    bundle, files = read_bundle(store, release_id)
+    if GOLDEN in files:
+        from recsys import golden
+        from recsys.ranker import Ranker
+
+        golden.require(Ranker.of(bundle, files), files)
+    return bundle
 
 
 def _written(store: Store, pointer: Pointer, *, what: str) -> Release:
@@ -201,14 +289,20 @@ def _way_back(store: Store, now: Pointer) -> str:
     return now.previous
 
 
-def _was_good(store: Store, release_id: str) -> bool:
-    """Whether a release was in production, as far as the channel remembers, or passed the gate."""
+def _was_good(line: Line, store: Store, release_id: str) -> bool:
+    """Whether a release was in production, as far as the channel remembers, or passed the gate and needs no more."""
     if any(move.release_id == release_id for move in channel.history(store)):
         return True
+    if line.approval is not None:
+        return False
     try:
         return gate.verdict(store, release_id).outcome is Outcome.PASS
     except NoRelease:
         return False
+
+
+def _or_passed(line: Line) -> str:
+    return " or have passed the gate" if line.approval is None else ""
 
 
 def _popularity(store: Store, dataset: Dataset, *, by: str) -> Candidate:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,23 +11,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys import channel, ledger, looks, parquet
+from recsys import calibration, channel, exposure, ledger, looks, parquet, sanity
 from recsys import dataset as datasets
 from recsys.bundles import FP32, INT8, key, read_bundle
+from recsys.calibration import Normalising, Predictions
 from recsys.cohorts import Holdout, pair_cohorts
-from recsys.errors import NoRelease, NotFound
+from recsys.errors import NoRelease, NotFound, Unsound
 from recsys.holdout import contexts, load_holdout
 from recsys.latency import CANDIDATE, INCUMBENT, Served, SideBySide, time_side_by_side
 from recsys.metrics import Evaluation, Scorer, TailShare, evaluate, interval
+from recsys.models import FAMILIES
 from recsys.ranker import LOWEST, Ranker, Translated
 from recsys.records import (
     Arrived,
     Bundle,
+    CalibrationResult,
+    Check,
     Comparison,
     Dataset,
     Estimate,
     LatencyResult,
+    Outcome,
     Scorecard,
+    Verdict,
     dump,
     parse,
     to_json,
@@ -43,7 +50,7 @@ log = logging.getLogger(__name__)
 COMPARISON = "comparison.json"
 TIMED = 1000  # real histories that requests are made of
 OTHER = "candidate's other graph"
-_MEASURES = 3  # counts the ways in which comparisons have been made; one of an earlier way is made again
+_MEASURES = 4  # counts the ways in which comparisons have been made; one of an earlier way is made again
 SEED = 0  # of the bootstraps and of the order of the blocks
 
 
@@ -68,7 +75,8 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str) -> Comparison:
 
     Raises:
         NoRelease: The channel names no incumbent.
-        BadBundle: The bytes of either bundle are not those of its manifest.
+        Unsound: The bundle is not sound, which `recsys.sanity` says before the holdout is read.
+        BadBundle: The bytes of the incumbent's bundle are not those of its manifest.
         NoFeedback: The bundle's dataset is gone.
         NotServed: A process that serves either of them did not come up, or died.
         BadObject: The comparison that was kept cannot be read.
@@ -82,9 +90,13 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str) -> Comparison:
         if _read(store, key(bundle.release_id, COMPARISON)) != kept:
             _announce(store, kept, name)
         return kept
+    began = time.perf_counter()
     dataset = datasets.dataset(store, bundle.dataset_id)
     frozen = datasets.load(store, dataset)
     threads = line.budgets.threads
+    inspected = sanity.inspect(store, bundle.release_id, frozen, threads=threads)
+    if not inspected.sound:
+        raise Unsound(_unsound(bundle, incumbent.release_id, inspected.checks, by))
     served = _served(store, bundle.release_id, incumbent.release_id, threads=threads)
     rankers = {role: Ranker.of(one.bundle, one.files, graph=one.graph, threads=threads) for role, one in served.items()}
     translated = {role: Translated.into(ranker, frozen.vocabulary) for role, ranker in rankers.items()}
@@ -100,7 +112,9 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str) -> Comparison:
         looks_a_year=line.looks_a_year,
     )
     cases = load_holdout(store, dataset, by=by, why=f"to measure {bundle.release_id} against {incumbent.release_id}")
-    seen = {role: Seen.by(scorer, cases) for role, scorer in {**translated, **fitted}.items()}
+    normalising = {role: Normalising(translated[role]) for role in (CANDIDATE, INCUMBENT)}
+    scorers: dict[str, Scorer] = {**translated, **normalising, **fitted}
+    seen = {role: Seen.by(scorer, cases) for role, scorer in scorers.items()}
     timed = time_side_by_side(
         served,
         _histories(cases.spread(TIMED), frozen.vocabulary),
@@ -140,6 +154,10 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str) -> Comparison:
             reached[0].ndcg,
             reached[1].ndcg,
         ),
+        sanity=inspected.checks,
+        exposure=exposure.compare(*reached, frozen),
+        calibration=_calibrated(normalising, rankers, seen, line.gate.confidence),
+        seconds=time.perf_counter() - began,
     )
     store.put(kept_at, to_json(comparison))
     _announce(store, comparison, name)
@@ -300,6 +318,37 @@ def _loss(bundle: Bundle, seen: Mapping[str, Seen], confidence: float) -> Estima
 def _mean(per_case: NDArray[np.float64], users: NDArray[np.int64], confidence: float) -> Estimate:
     low, high = interval(per_case, users, seed=SEED, level=confidence)
     return Estimate(value=float(per_case.mean()), low=low, high=high)
+
+
+def _calibrated(
+    normalising: Mapping[str, Normalising], rankers: Mapping[str, Ranker], seen: Mapping[str, Seen], confidence: float
+) -> CalibrationResult:
+    """Measure how far the probabilities of candidate and incumbent are right, where their scores are any."""
+
+    def predictions(role: str) -> tuple[str, Predictions | str]:
+        bundle, found = rankers[role].bundle, seen[role].evaluation
+        family = FAMILIES.get(bundle.family)
+        if family is None or not family.log_probabilities:
+            return bundle.release_id, f"scores of {bundle.family} are no probabilities"
+        return bundle.release_id, Predictions.of(normalising[role].probabilities(found), found)
+
+    return calibration.measure(predictions(CANDIDATE), predictions(INCUMBENT), level=confidence, seed=SEED)
+
+
+def _unsound(bundle: Bundle, incumbent: str, checks: tuple[Check, ...], by: str) -> Verdict:
+    """Judge a bundle that is not worth measuring."""
+    failed = [check for check in checks if check.outcome is Outcome.FAIL]
+    names = " and ".join(check.name for check in failed)
+    reasons = " ".join(check.because for check in failed)
+    return Verdict(
+        candidate=bundle.release_id,
+        incumbent=incumbent,
+        outcome=Outcome.FAIL,
+        checks=checks,
+        because=f"{bundle.release_id} fails {names}, so it was not measured and {incumbent} stays: {reasons}",
+        by=by,
+        as_of=bundle.as_of,
+    )
 
 
 def _per_case(found: Evaluation) -> pa.Table:

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 from threading import Lock
 
-from recsys import channel
+from recsys import channel, golden
+from recsys.bundles import GOLDEN, read_bundle
 from recsys.errors import NoRelease
 from recsys.ranker import Ranker, Recommended
 from recsys.store import Store
@@ -32,12 +33,12 @@ class Scorer:
 
         Raises:
             NoRelease: The channel names no release.
-            BadBundle: Its bytes are not those of its manifest.
+            BadBundle: Its bytes are not those of its manifest, or its graph does not answer its golden requests.
         """
         pointer = channel.current(store)
         if pointer is None:
             raise NoRelease(f"{store.url} must have a release in production to serve, but has none.")
-        ranker = Ranker.open(store, pointer.release_id, threads=threads)
+        ranker = _opened(store, pointer.release_id, threads)
         return cls(store, ranker, follows=True, threads=threads)
 
     @classmethod
@@ -46,9 +47,9 @@ class Scorer:
 
         Raises:
             NoRelease: There is no such bundle.
-            BadBundle: Its bytes are not those of its manifest.
+            BadBundle: Its bytes are not those of its manifest, or its graph does not answer its golden requests.
         """
-        return cls(store, Ranker.open(store, release_id, threads=threads), follows=False, threads=threads)
+        return cls(store, _opened(store, release_id, threads), follows=False, threads=threads)
 
     @property
     def release_id(self) -> str:
@@ -93,10 +94,19 @@ class Scorer:
                 pointer = channel.current(self._store)
                 if pointer is None or pointer.release_id == self.release_id:
                     return False
-                taken_up = Ranker.open(self._store, pointer.release_id, threads=self._threads)
+                taken_up = _opened(self._store, pointer.release_id, self._threads)
             except Exception:  # whatever it is, who asks for recommendations must not feel it
                 log.exception("%s is served on: what the channel names could not be taken up.", self.release_id)
                 return False
             log.info("Serving %s instead of %s.", taken_up.bundle.release_id, self.release_id)
             self._ranker = taken_up
             return True
+
+
+def _opened(store: Store, release_id: str, threads: int) -> Ranker:
+    """Open a bundle whose graph answers here as it did when it was packaged."""
+    bundle, files = read_bundle(store, release_id)
+    ranker = Ranker.of(bundle, files, threads=threads)
+    if not golden.require(ranker, files):
+        log.info("%s was packaged without %s, so its answers are taken as they are.", release_id, GOLDEN)
+    return ranker

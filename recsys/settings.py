@@ -320,6 +320,22 @@ class Cohort(_Table):
         return self
 
 
+class Exposure(_Table):
+    """How much worse a candidate's lists of ten may be than the incumbent's; what has no margin is only shown."""
+
+    max_coverage_loss: Share | None = None  # of the incumbent's catalogue coverage
+    max_tail_share_loss: Share | None = None  # of the recommendations, that no longer go to the tail
+    max_diversity_loss: Share | None = None  # of the incumbent's
+    max_popularity_rise: Share | None = None  # on the logarithmic scale from items nobody took to the most popular
+
+
+class Calibration(_Table):
+    """How far a candidate's probabilities may be off; what has no margin is only shown."""
+
+    max_ece: Share | None = None  # in units of probability
+    max_ece_rise: Share | None = None  # over the incumbent's
+
+
 class Gate(_Table):
     """What a candidate must show before it is promoted."""
 
@@ -329,6 +345,8 @@ class Gate(_Table):
     error_budget: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # chance of any false promotion in a year
     looks_a_year: Count | None = None  # at holdouts, that share the budget; None: as many as the schedule makes
     cohorts: Mapping[str, Cohort] = {}
+    exposure: Exposure = Exposure()
+    calibration: Calibration = Calibration()
     min_users: Annotated[int, Field(ge=2)] = 100  # of the holdout; with fewer, no interval is believed
     max_p99_ratio: float = Field(
         default=2.0, gt=0
@@ -338,6 +356,8 @@ class Gate(_Table):
     latency_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     latency_s: float = Field(default=7.0, gt=0, le=600)  # of timing, after which what is not known stays unknown
     max_quantisation_loss: float = Field(default=0.02, ge=0)  # relative NDCG@10 that int8 may cost
+    min_top10_overlap: Share = 0.9  # of fp32's top 10, that int8's must hold in the mean
+    min_tail_agreement: Share = 0.95  # rank correlation of int8 with fp32 among the items of the tail
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
     @model_validator(mode="after")
@@ -349,6 +369,25 @@ class Gate(_Table):
         if self.quality == "non-inferiority" and self.min_ndcg_gain:
             raise _AtOdds("min_ndcg_gain", "belongs to quality = 'superiority', but quality is 'non-inferiority'")
         return self
+
+
+class Approval(_Table):
+    """Who is asked before what the gate lets through goes into production."""
+
+    users: tuple[str, ...]  # logins, as the auth manager has them
+    timeout_hours: float = Field(default=24, gt=0, le=_LONGEST_MINUTES / 60)  # with no answer until then, it is no
+
+    @field_validator("users", mode="before")
+    @classmethod
+    def _from_array(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("users")
+    @classmethod
+    def _names_people(cls, users: tuple[str, ...]) -> tuple[str, ...]:
+        if not users or len(set(users)) < len(users) or not all(user.strip() for user in users):
+            raise ValueError(f"must name at least one person, each once, but are {list(users)}")
+        return users
 
 
 class Decision(_Table):
@@ -401,6 +440,7 @@ class Line(_Table):
     search: Search
     budgets: Budgets
     gate: Gate = Gate()
+    approval: Approval | None = None  # None: what the gate passes is released
     decision: Decision = Decision()
     schedule: Schedule = Schedule()
 
@@ -451,6 +491,19 @@ class Line(_Table):
         return self
 
 
+class Policy(_Table):
+    """What past candidates are judged by again, in place of the line's own tables."""
+
+    gate: Gate | None = None
+    budgets: Budgets | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.gate is None and self.budgets is None:
+            raise ValueError("must hold [gate] or [budgets], but holds neither")
+        return self
+
+
 def _times_a_year(expression: str) -> int:
     """Count how often a schedule comes up within a year, to once a day."""
     if expression == "@quarterly":  # Airflow knows it, croniter does not
@@ -475,15 +528,7 @@ def read_line(path: Path, families: Iterable[str] = ()) -> Line:
     Raises:
         LineError: The file is missing, is not TOML, or breaks a rule; the message names file, key, rule and finding.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        beside = sorted(p.stem for p in path.parent.glob("*.toml"))
-        raise LineError(f"{path}: there must be such a file, but the lines found beside it are {beside}.") from error
-    except OSError as error:
-        raise LineError(f"{path}: must be a file that can be read, but: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LineError(f"{path}: must be TOML, but {error}.") from error
+    data = _toml(path, "the lines found beside it are")
     try:
         line = Line.model_validate(data, context=tuple(families))
     except ValidationError as error:
@@ -491,6 +536,25 @@ def read_line(path: Path, families: Iterable[str] = ()) -> Line:
     if line.name != path.stem:
         raise LineError(f"{path}: name: must be the file's own name {path.stem!r}, but is {line.name!r}.")
     return line
+
+
+def read_policy(path: Path, line: Line) -> Line:
+    """Give `line` as it would be with the tables `gate` and `budgets` of another file.
+
+    Args:
+        path: A TOML file with either table or both, as they would stand in the line's own file; a table that is left
+            out is the line's, and a key that is left out of a table has its default.
+        line: Whose other tables the file goes with.
+
+    Raises:
+        LineError: The file is missing, is not TOML, or breaks a rule; the message names file, key, rule and finding.
+    """
+    data = _toml(path, "the files found beside it are")
+    try:
+        Policy.model_validate(data)
+        return Line.model_validate({**line.model_dump(), **data})
+    except ValidationError as error:
+        raise LineError("\n".join(_explain(path, e, Policy) for e in error.errors())) from error
 
 
 def read_lines(folder: Path, families: Iterable[str] = ()) -> list[Line]:
@@ -537,13 +601,25 @@ def var_folder() -> Path:
     return Path(os.environ.get("RETUNE_VAR") or "var").resolve()
 
 
-def _explain(path: Path, error: Mapping[str, Any]) -> str:
+def _toml(path: Path, beside: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        found = sorted(p.stem for p in path.parent.glob("*.toml"))
+        raise LineError(f"{path}: there must be such a file, but {beside} {found}.") from error
+    except OSError as error:
+        raise LineError(f"{path}: must be a file that can be read, but: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LineError(f"{path}: must be TOML, but {error}.") from error
+
+
+def _explain(path: Path, error: Mapping[str, Any], whole: type[BaseModel] = Line) -> str:
     """Say file, key, what must hold and what was found of one of pydantic's errors."""
     key = ".".join(str(part) for part in error["loc"]) or "the file"
     found, context = error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            known = _known_keys(error["loc"][:-1])
+            known = _known_keys(error["loc"][:-1], whole)
             return (
                 f"{path}: {key}: no such key; it must be one of {sorted(known)}.{suggestion(error['loc'][-1], known)}"
             )
@@ -571,9 +647,9 @@ def _sentence(said: str) -> str:
     return said if said.endswith((".", "?")) else f"{said}."
 
 
-def _known_keys(parents: Iterable[str | int]) -> list[str]:
-    """List the keys that the table at `parents` may hold."""
-    model: type[BaseModel] = Line
+def _known_keys(parents: Iterable[str | int], whole: type[BaseModel]) -> list[str]:
+    """List the keys that the table at `parents` of a file of kind `whole` may hold."""
+    model = whole
     for part in parents:
         field = model.model_fields.get(str(part))
         if field is None:  # the name of a column: the table below it is a Column

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from recsys.checkpoints import Progress, load_checkpoint, load_weights, save_che
 from recsys.errors import Diverged
 from recsys.models import COLD, FROZEN, Configuration
 from recsys.records import Covered
+from recsys.rounding import rounded_loss
 from recsys.sequences import Sequences
 from recsys.subsample import portion
 from recsys.thaw import Rest, Thaw
@@ -67,8 +70,8 @@ def train(
     Args:
         network: A `Network`, moved to `device` and left there in evaluation mode.
         sequences: What to learn from.
-        configuration: `epochs` (0 for networks that only count), `lr`, `batch_size` in targets a step, `weight_decay`
-            and `start` are read here.
+        configuration: `epochs` (0 for networks that only count), `lr`, `batch_size` in targets a step, `weight_decay`,
+            `start` and `int8_share` are read here.
         seed: Fixes the weights, the share, the order of batches and everything random inside the network.
         device: Where to train, as PyTorch names it.
         share: Part of the users to learn from, in (0, 1], drawn by `recsys.subsample`; a smaller share is contained
@@ -149,6 +152,7 @@ def _epoch(
     batches = list(windows(sequences, int(network.history_length), int(configuration["batch_size"]), rng))  # type: ignore[arg-type]
     n_steps = len(batches) * int(configuration["epochs"])
     total = torch.zeros((), device=device)
+    step_loss = _step_loss(network, configuration, epoch)
     network.train()
     logger.debug("Epoch %d of %s begins.", epoch, configuration["epochs"])
     with torch.random.fork_rng(devices=[device] if device != "cpu" else []):
@@ -157,7 +161,7 @@ def _epoch(
             rate = learning_rate((epoch - 1) * len(batches) + number, n_steps) * float(configuration["lr"])
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            loss: Tensor = network.loss(torch.from_numpy(batch).to(device))  # type: ignore[operator]
+            loss = step_loss(torch.from_numpy(batch).to(device))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if rest:
@@ -173,6 +177,14 @@ def _epoch(
         raise Diverged(f"The loss of epoch {epoch} is {mean}; lr is {configuration['lr']}.", epoch=epoch, loss=mean)
     logger.info("Epoch %d of %s: loss %.4f, %.1f s.", epoch, configuration["epochs"], mean, time.monotonic() - began)
     return mean
+
+
+def _step_loss(network: nn.Module, configuration: Configuration, epoch: int) -> Callable[[Tensor], Tensor]:
+    """Give the loss of an epoch, with the weights that int8 will leave it in the last `int8_share` of the epochs."""
+    epochs, share = int(configuration["epochs"]), float(configuration.get("int8_share", 0.0))
+    if epoch > epochs - round(share * epochs):
+        return partial(rounded_loss, network)
+    return cast("Callable[[Tensor], Tensor]", network.loss)
 
 
 def windows(

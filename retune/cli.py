@@ -1,7 +1,7 @@
 """Run any part of the loop by hand: the command `retune`.
 
-Exit codes: 0 done, 1 held by the gate, or nothing taken because all of it was refused, or a search put off by the
-line's feature refresh, 2 error, 130 a search was ended by Ctrl-C or SIGTERM.
+Exit codes: 0 done, 1 held by the gate or by people, or nothing taken because all of it was refused, or a search put off
+by the line's feature refresh, or a release whose chain is broken, 2 error, 130 a search was ended by Ctrl-C or SIGTERM.
 """
 
 import logging
@@ -14,7 +14,7 @@ import typer
 
 from recsys.errors import Held, RecsysError, RefusedBatch
 from retune.answers import ERROR, HELD, JSON, fail
-from retune.commands import data, overview, releases, services, tuning
+from retune.commands import data, evidence, overview, releases, services, tuning
 
 app = typer.Typer(
     help="Keep a production recommender tuned.",
@@ -32,6 +32,8 @@ for _command in (  # in the order in which the help lists them
     tuning.review,
     tuning.ablate,
     releases.promote,
+    evidence.gate,
+    evidence.why,
     releases.attribute,
     releases.rollback,
     overview.status,

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from recsys.errors import NoCandidate, NotFound
+from recsys.errors import NoCandidate, NotFound, Unsound
 from recsys.records import (
     Ablation,
     AblationPlan,
     Action,
+    Answer,
     Attribution,
     Batch,
     Bundle,
@@ -25,6 +26,7 @@ from recsys.records import (
     Configuration,
     Dataset,
     DriftVerdict,
+    Override,
     Plan,
     Release,
     Review,
@@ -453,10 +455,29 @@ def package(site: Site, candidate: Candidate) -> Bundle:
 
 
 def measure(site: Site, bundle: Bundle, *, by: str) -> Comparison:
-    """Measure the bundle and the incumbent on the same locked holdout, side by side; the ledger says who read it."""
-    from recsys import scorecard
+    """Measure the bundle and the incumbent on the same locked holdout, side by side; the ledger says who read it.
 
-    return scorecard.measure(site.line, site.store, bundle, by=by)
+    Raises:
+        Held: The bundle is not sound. Nothing was measured of it, the holdout was not read, and the verdict is kept.
+    """
+    from recsys import gate, release, scorecard
+
+    try:
+        return scorecard.measure(site.line, site.store, bundle, by=by)
+    except Unsound as unsound:
+        verdict = gate.keep(site.line, site.store, unsound.verdict, dataset_id=bundle.dataset_id)
+        raise release.hold(site.line, site.store, verdict) from unsound
+
+
+def verdict(site: Site, release_id: str) -> Verdict:
+    """Give the newest verdict on a bundle.
+
+    Raises:
+        NoRelease: It has not been judged.
+    """
+    from recsys import gate
+
+    return gate.verdict(site.store, release_id)
 
 
 def gate(site: Site, comparison: Comparison, *, by: str, again: str | None = None) -> Verdict:
@@ -466,16 +487,16 @@ def gate(site: Site, comparison: Comparison, *, by: str, again: str | None = Non
     return gate.gate(site.line, site.store, comparison, by=by, again=again)
 
 
-def release(site: Site, verdict: Verdict) -> Release:
-    """Move the channel to the candidate.
+def release(site: Site, verdict: Verdict, *, answer: Answer | None = None, override: Override | None = None) -> Release:
+    """Move the channel to the candidate, if the gate passes it or a person overrides that, and if people agree.
 
     Raises:
-        Held: The verdict is not a pass.
+        Held: The verdict is not a pass and nobody may or does override it, or people did not approve.
         LostRace: Production has changed since the comparison.
     """
     from recsys import release
 
-    return release.release(site.line, site.store, verdict)
+    return release.release(site.line, site.store, verdict, answer=answer, override=override)
 
 
 def attribute(site: Site, release_id: str | None = None, *, by: str) -> Attribution:
@@ -483,7 +504,7 @@ def attribute(site: Site, release_id: str | None = None, *, by: str) -> Attribut
 
     Raises:
         NoRelease: There is no such release, or it was never measured against another.
-        ValueError: One of the two is of a family that is gone.
+        Forgotten: One of the two is of a family that is gone.
     """
     from recsys import attribution
 

@@ -42,6 +42,12 @@ PROMOTE = {
     "reason": _REASON,
     "plan_id": _optional("string", "Plan", "The plan whose candidate is judged. Empty: the newest.", minLength=1),
     "again": _optional("boolean", "Again", "Release it even if it was rolled back; the reason says why."),
+    "override": _optional(
+        "boolean",
+        "Override",
+        "Release it even if the gate does not pass it, unless it is broken; the reason says why, and the ledger keeps "
+        "it as an override.",
+    ),
 }
 
 ROLLBACK = {

@@ -50,5 +50,10 @@ def task_defaults(line: Line) -> dict[str, Any]:
 
 
 def run_timeout(line: Line) -> timedelta:
-    """Say how long a whole run of one of the line's DAGs may take before it is failed."""
-    return timedelta(minutes=line.schedule.timeout_minutes * RUN_TIMEOUTS)
+    """Say how long a whole run of one of the line's DAGs may take before it is failed, while people answer included."""
+    return timedelta(minutes=line.schedule.timeout_minutes * RUN_TIMEOUTS) + patience(line)
+
+
+def patience(line: Line) -> timedelta:
+    """Say how long people have to answer whether a candidate may be released; nothing where none are asked."""
+    return timedelta(hours=line.approval.timeout_hours if line.approval else 0)

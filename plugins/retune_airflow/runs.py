@@ -7,6 +7,8 @@ from typing import Any
 from airflow.sdk import Asset, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from recsys import people
+from recsys.records import Override
 from recsys.spelling import suggestion
 
 _BY_ITSELF = {"scheduled": "schedule", "backfill": "schedule", "asset_triggered": "asset"}
@@ -16,7 +18,7 @@ _BY_ITSELF = {"scheduled": "schedule", "backfill": "schedule", "asset_triggered"
 def by(context: Context) -> str:
     """Name the person who started the run, or else `schedule` or `asset`."""
     run = context["dag_run"]
-    return _BY_ITSELF.get(run.run_type) or run.triggering_user_name or "somebody without a name"
+    return _BY_ITSELF.get(run.run_type) or run.triggering_user_name or people.NAMELESS
 
 
 def reason(context: Context) -> str | None:
@@ -47,6 +49,21 @@ def check_parameters(context: Context) -> None:
     ]
     if wrong:
         raise AirflowFailException(" ".join([*wrong, "Nothing has been done: start the run again without it."]))
+
+
+def override(context: Context) -> Override | None:
+    """Give the wish of who started the run to release what the gate does not pass.
+
+    Raises:
+        AirflowFailException: No person started the run.
+    """
+    if not context["params"].get("override"):
+        return None
+    if context["dag_run"].run_type in _BY_ITSELF:
+        raise AirflowFailException(
+            f"override: must be asked for by a person, but the run was started by {by(context)}. Nothing has been done."
+        )
+    return Override(by=by(context), reason=reason(context) or "")
 
 
 def nonce(context: Context) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, Context, TaskGroup, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from recsys.errors import Held, NoFeedback, NoTime
+from recsys.errors import Forgotten, Held, NoFeedback, NoTime
 from recsys.records import (
     AblationPlan,
     Action,
+    Answer,
     Batch,
     Bundle,
     Candidate,
@@ -260,6 +261,7 @@ def package(line: str) -> Json:
     """Export, check and quantise the candidate into an immutable bundle."""
     context = get_current_context()
     site = stages.site(line)
+    runs.override(context)  # refused here, before anything is measured
     _asked(context, site)
     candidate: Candidate = stages.newest_candidate(site, runs.asked_for(context, "plan_id", assets.candidate(line)))
     return dump(stages.package(site, candidate))
@@ -267,9 +269,10 @@ def package(line: str) -> Json:
 
 @task
 def measure(line: str, bundle: Json) -> Json:
-    """Measure the bundle and the incumbent on the same locked holdout, side by side."""
+    """Measure the bundle and the incumbent on the same locked holdout, side by side; an unsound one skips this."""
     by = runs.by(get_current_context())
-    return dump(stages.measure(stages.site(line), load(Bundle, bundle), by=by))
+    with _skipped(Held):
+        return dump(stages.measure(stages.site(line), load(Bundle, bundle), by=by))
 
 
 @task
@@ -280,19 +283,29 @@ def gate(line: str, comparison: Json) -> Json:
     return dump(stages.gate(stages.site(line), load(Comparison, comparison), by=runs.by(context), again=again))
 
 
-@task
-def release(line: str, verdict: Json) -> Json:
-    """Move production to the candidate and announce it; a candidate that the gate holds skips this."""
+@task(trigger_rule=TriggerRule.NONE_FAILED)  # where nobody is to be asked, `approve` is skipped
+def release(line: str, verdict: Json, answer: Json | None = None) -> Json:
+    """Move production to the candidate and announce it; one that the gate or people hold skips this."""
     with _skipped(Held):
-        return _announced(line, stages.release(stages.site(line), load(Verdict, verdict)))
+        moved = stages.release(
+            stages.site(line),
+            load(Verdict, verdict),
+            answer=load(Answer, answer) if answer else None,
+            override=runs.override(get_current_context()),
+        )
+    return _announced(line, moved)
 
 
 @task
 def attribute(line: str, released: Json) -> Json:
-    """Divide what the release gained among the knobs that changed, by what the searches have measured already."""
+    """Divide what the release gained among the knobs that changed, by what the searches have measured already.
+
+    It is skipped where the predecessor is of a family that is gone: the release stands all the same.
+    """
     moved = load(Release, released)
     by = runs.by(get_current_context())
-    found = stages.attribute(stages.site(line), moved.release_id, by=by)
+    with _skipped(Forgotten):
+        found = stages.attribute(stages.site(line), moved.release_id, by=by)
     return {"release_id": found.release_id, "predecessor": found.predecessor, "because": found.because}
 
 

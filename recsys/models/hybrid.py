@@ -84,6 +84,7 @@ class Hybrid(nn.Module):
 FAMILY = Family(
     name="hybrid",
     network=Hybrid,
+    log_probabilities=True,
     defaults={**sasrec.FAMILY.defaults, **markov.FAMILY.defaults, "epochs": 20, "markov_weight": 0.65},
     space={
         **sasrec.FAMILY.space,
@@ -107,6 +108,7 @@ FAMILY = Family(
             ),
         ),
     },
+    on_request=sasrec.FAMILY.on_request,
     conditions=sasrec.FAMILY.conditions,
     shape_parameters=sasrec.FAMILY.shape_parameters | markov.FAMILY.shape_parameters,
 )

@@ -84,6 +84,12 @@ TRAINED: Mapping[str, Knob] = MappingProxyType(
             owner="training",
             tier=FIRST,
         ),
+        "int8_share": Knob(
+            meaning="Last part of the epochs, in which it learns with the weights that int8 will leave it",
+            unit="share of the epochs",
+            owner="training",
+            tier=FIXED,
+        ),
         "dim": Knob(meaning="Length of an item's vector", unit="numbers", owner="serving", tier=LATER, capacity=True),
         "history_length": Knob(
             meaning="How many of a user's newest items are read",

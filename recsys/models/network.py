@@ -7,12 +7,13 @@ neighbours.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from torch import Tensor, nn
 
 from recsys.models.knob import FIXED, Knob
@@ -21,11 +22,15 @@ from recsys.sequences import Sequences
 Value = int | float | str | bool
 Configuration = Mapping[str, Value]
 
-TRAINING = frozenset({"epochs", "lr", "batch_size", "weight_decay", "start"})
+TRAINING = frozenset({"epochs", "lr", "batch_size", "weight_decay", "start", "int8_share"})
 """Keys of a configuration that the training loop reads; all others go to the network."""
 
 COLD, INCUMBENT, FROZEN = STARTS = ("cold", "incumbent", "frozen")
 """How a training begins: drawn, from the incumbent's weights, or from them while all but the newest rests at first."""
+
+
+ON_REQUEST: Mapping[str, BaseDistribution] = MappingProxyType({"int8_share": FloatDistribution(0.0, 1.0)})
+"""What every family that learns by steps can also search, and searches only for a line that asks for it."""
 
 
 @runtime_checkable
@@ -79,13 +84,19 @@ class Family:
     defaults: Configuration
     space: Mapping[str, BaseDistribution]
     knobs: Mapping[str, Knob]  # what each of the defaults means
+    on_request: Mapping[str, BaseDistribution] = field(default_factory=dict)  # searched where a line's space names it
     shape_parameters: frozenset[str] = field(default=frozenset())  # those that change the exported graph
+    log_probabilities: bool = False  # whether its scores are log probabilities of what comes next, up to a constant
     conditions: Mapping[str, tuple[str, Value]] = field(default_factory=dict)
     """What is searched only where a parameter before it has a value; elsewhere it means nothing and stays at its
     default."""
 
     def __post_init__(self) -> None:
-        for place, keys in (("space", set(self.space)), ("shape_parameters", self.shape_parameters)):
+        for place, keys in (
+            ("space", set(self.space)),
+            ("on_request", set(self.on_request)),
+            ("shape_parameters", self.shape_parameters),
+        ):
             if strangers := keys - set(self.defaults):
                 raise ValueError(f"{place} of {self.name} names {sorted(strangers)}, which its defaults do not have.")
         self._check_knobs()
@@ -97,6 +108,11 @@ class Family:
                 )
             if type(value) is not type(self.defaults[parent]):
                 raise ValueError(f"conditions of {self.name}: {parent} cannot be {value!r}.")
+
+    @property
+    def ranges(self) -> Mapping[str, BaseDistribution]:
+        """Where a search may look at all: what it searches by itself, and what a line can ask for."""
+        return {**self.space, **self.on_request}
 
     def _check_knobs(self) -> None:
         if odd := set(self.knobs) ^ set(self.defaults):
@@ -205,6 +221,7 @@ _TRAINING_RULES: Mapping[str, tuple[str, Callable[[float], bool]]] = {
     "lr": ("positive", lambda value: value > 0),
     "batch_size": ("1 or more", lambda value: value >= 1),
     "weight_decay": ("0 or more", lambda value: value >= 0),
+    "int8_share": ("within 0 and 1", lambda value: 0 <= value <= 1),
 }
 
 

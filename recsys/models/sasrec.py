@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys.models.dropout import Dropout
 from recsys.models.knob import LATER, TRAINED, Knob
-from recsys.models.network import COLD, STARTS, Family
+from recsys.models.network import COLD, ON_REQUEST, STARTS, Family
 from recsys.models.softmax import log_popularity, negatives_of, softmax_loss
 from recsys.sequences import Sequences
 
@@ -151,12 +151,14 @@ class Block(nn.Module):
 FAMILY = Family(
     name="sasrec",
     network=SASRec,
+    log_probabilities=True,
     defaults={
         "epochs": 20,
         "lr": 4e-3,
         "batch_size": 512,
         "weight_decay": 0.01,
         "start": COLD,
+        "int8_share": 0.0,
         "dim": 64,
         "layers": 1,
         "heads": 2,
@@ -195,6 +197,7 @@ FAMILY = Family(
             capacity=True,
         ),
     },
+    on_request=ON_REQUEST,
     conditions={"negatives": ("softmax", "sampled")},
     shape_parameters=frozenset({"dim", "layers", "heads", "history_length"}),
 )

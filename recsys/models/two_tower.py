@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recsys.models.dropout import Dropout
 from recsys.models.knob import LATER, TRAINED, Knob
-from recsys.models.network import COLD, STARTS, Family
+from recsys.models.network import COLD, ON_REQUEST, STARTS, Family
 from recsys.models.softmax import log_popularity, negatives_of, softmax_loss
 from recsys.sequences import Sequences
 
@@ -94,12 +94,14 @@ class TwoTower(nn.Module):
 FAMILY = Family(
     name="two_tower",
     network=TwoTower,
+    log_probabilities=True,
     defaults={
         "epochs": 20,
         "lr": 4e-3,
         "batch_size": 512,
         "weight_decay": 0.01,
         "start": COLD,
+        "int8_share": 0.0,
         "dim": 64,
         "hidden": 128,
         "history_length": 50,
@@ -129,6 +131,7 @@ FAMILY = Family(
             capacity=True,
         ),
     },
+    on_request=ON_REQUEST,
     conditions={"negatives": ("softmax", "sampled")},
     shape_parameters=frozenset({"dim", "hidden", "history_length"}),
 )

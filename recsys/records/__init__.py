@@ -3,17 +3,20 @@
 Each record says what a stage decided or made and where in the line's part of the store the heavy things lie.
 `dump` and `load`, and for what lies in the store `to_json` and `parse`, are the only ways in and out. In the order of
 the loop they are those of `feedback`, `datasets`, `drift`, `plans`, `trials`, `studies`, `evidence`, `reviews`,
-`ablations`, `bundles`, `paired`, `scorecards`, `attributions` and `releases`.
+`ablations`, `bundles`, `golden`, `paired`, `balance`, `scorecards`, `attributions`, `releases` and `decisions`.
 """
 
 from recsys.records.ablations import Ablated, Ablation, AblationPlan, Component
 from recsys.records.attributions import Attribution, KnobShare
+from recsys.records.balance import CalibrationResult, ExposureResult, Reliability, ReliabilityBin
 from recsys.records.bundles import Bundle, FileRef, GraphTrial
 from recsys.records.codec import Record, dump, load, parse, to_json
 from recsys.records.datasets import Dataset, Span
+from recsys.records.decisions import Answer, GateRecord, Override, Said
 from recsys.records.drift import ColumnDrift, DriftVerdict
 from recsys.records.evidence import Evidence, Known, Reading, TrialEvidence
 from recsys.records.feedback import Batch, CheckedBatch, Finding, ObjectRef, Refusal, TableVersion
+from recsys.records.golden import Golden, GoldenRequest
 from recsys.records.paired import CohortResult, Look, Paired
 from recsys.records.plans import Action, Option, Plan, Rung, Sentinel
 from recsys.records.releases import Check, Outcome, Release, Verdict
@@ -31,12 +34,14 @@ __all__ = [
     "AblationPlan",
     "Action",
     "Agreement",
+    "Answer",
     "Arrived",
     "Attribution",
     "Batch",
     "Begun",
     "Block",
     "Bundle",
+    "CalibrationResult",
     "Candidate",
     "Check",
     "CheckedBatch",
@@ -52,9 +57,13 @@ __all__ = [
     "Edit",
     "Estimate",
     "Evidence",
+    "ExposureResult",
     "FileRef",
     "Finding",
     "Findings",
+    "GateRecord",
+    "Golden",
+    "GoldenRequest",
     "GraphTrial",
     "Importance",
     "Interaction",
@@ -66,6 +75,7 @@ __all__ = [
     "ObjectRef",
     "Option",
     "Outcome",
+    "Override",
     "PairEffect",
     "Paired",
     "Plan",
@@ -75,8 +85,11 @@ __all__ = [
     "Record",
     "Refusal",
     "Release",
+    "Reliability",
+    "ReliabilityBin",
     "Review",
     "Rung",
+    "Said",
     "Scorecard",
     "Sentinel",
     "Span",

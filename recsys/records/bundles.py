@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from recsys.records.values import MIB, Configuration
+from recsys.records.values import MIB, Configuration, Estimate
 from recsys.records.weights import Begun
 
 
@@ -20,10 +20,13 @@ class FileRef:
 class GraphTrial:
     """What one exported graph of a bundle was worth on the validation windows when it was packaged."""
 
-    graph: str  # the pass that made it: fp32, int8, int8-matmul
+    graph: str  # fp32, or the pass of `recsys.quantize` that made it
     size_bytes: int
     ndcg_at_10: float | None  # None: its scores are not all finite numbers, so it cannot serve
     p50_ms: float | None  # of scoring the line's batch, side by side with the others; None: not timed
+    ndcg_loss: Estimate | None = None  # share of fp32's NDCG@10 that it loses, paired; None: fp32, or as NDCG@10
+    top10_overlap: float | None = None  # share of fp32's top 10 that its own holds; None: as the loss
+    tail_agreement: float | None = None  # of ranks among the items of the tail, with fp32's; None: as the loss
 
     @property
     def size_mib(self) -> float:
@@ -50,3 +53,4 @@ class Bundle:
     by: str
     as_of: datetime
     begun: Begun | None = None  # as of the candidate
+    serves_graph: str = ""  # what `graphs` calls the one that is served; empty: an older version packaged it

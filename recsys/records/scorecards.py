@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from recsys.records.balance import CalibrationResult, ExposureResult
 from recsys.records.paired import CohortResult, Look, Paired
+from recsys.records.releases import Check
 from recsys.records.values import MIB, Estimate
 
 
@@ -79,11 +81,13 @@ class Comparison:
     ratios: Ratios  # candidate over incumbent, at the line's first batch size
     control: Ratios  # the incumbent in another process over the incumbent: what the machine makes of equals
     other_latency: tuple[LatencyResult, ...]  # of the candidate's graph that does not serve, where it has one
-    quantisation_loss: (
-        Estimate | None
-    )  # share of fp32's NDCG@10 that int8 loses, whichever serves; None: there is no int8
+    quantisation_loss: Estimate | None  # share of fp32's NDCG@10 that int8 loses, whichever serves; None: no int8
     by: str
     as_of: datetime
     paired: Paired | None = None  # NDCG@10 of both by user, of which the gate's test is made
     look: Look | None = None  # that was taken at the holdout
     cohorts: tuple[CohortResult, ...] = ()  # NDCG@10 of both by user, in each group of each of the line's cohorts
+    sanity: tuple[Check, ...] = ()  # of the candidate's bundle, before anything was measured; all passed
+    exposure: tuple[ExposureResult, ...] = ()  # what both show to whom
+    calibration: CalibrationResult | None = None  # how far their probabilities are right; None: not measured
+    seconds: float | None = None  # that measuring took; None: an older version made it

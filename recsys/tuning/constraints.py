@@ -154,11 +154,11 @@ def smallest_bytes(network: torch.nn.Module) -> int:
 
 
 def served_bytes(graph: bytes) -> int:
-    """Estimate the bytes of a graph after dynamic quantisation.
+    """Estimate the bytes of a graph after the pass `int8`.
 
-    A float matrix becomes one int8 copy for each kind of operator that can read it so, as ONNX Runtime's quantiser
-    does: embeddings that are looked up and also multiplied with count twice. It stays float as well where another kind
-    of operator reads it. All else keeps its size.
+    A float matrix becomes int8 with a scale for each of its rows, once, however many operators read it so: embeddings
+    that are looked up and also multiplied with count once. It stays float as well where another kind of operator reads
+    it. All else keeps its size.
 
     Args:
         graph: An fp32 ONNX file.
@@ -170,7 +170,8 @@ def served_bytes(graph: bytes) -> int:
             readers[name].add(node.op_type)
     saved = 0
     for tensor in model.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
-            copies, others = readers[tensor.name] & QUANTISED, readers[tensor.name] - QUANTISED
-            saved += math.prod(tensor.dims) * ((0 if others else 4) - len(copies))
+        own = readers[tensor.name]
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1 and own & QUANTISED:
+            scales = tensor.dims[-1] if own & QUANTISED == {"MatMul"} else tensor.dims[0]
+            saved += math.prod(tensor.dims) * (-1 if own - QUANTISED else 3) - 4 * scales
     return len(graph) - saved

@@ -170,7 +170,7 @@ def _lacks(name: str, family: str, line: Line, found: Evidence, trial: TrialEvid
 
 def _widened(space: Space, family: str, name: str, ends: Sequence[Edge]) -> Limits | None:
     """Give limits that reach further at those ends; nothing where the family's own go no further."""
-    own, today = FAMILIES[family].space[name], space.families[family][name]
+    own, today = FAMILIES[family].ranges[name], space.families[family][name]
     at = {edge.kind for edge in ends}
     if isinstance(today, CategoricalDistribution):
         return _more_choices(own, today, at)
@@ -218,7 +218,7 @@ def _dropped(space: Space, family: str, name: str, never: Sequence[Edge]) -> Lim
     today = space.families[family][name]
     assert isinstance(today, CategoricalDistribution)
     kept: tuple[Value, ...] = tuple(choice for choice in today.choices if choice not in {edge.value for edge in never})  # type: ignore[misc]
-    if len(kept) == 2 and not isinstance(FAMILIES[family].space[name], CategoricalDistribution):
+    if len(kept) == 2 and not isinstance(FAMILIES[family].ranges[name], CategoricalDistribution):
         return None  # two numbers are the ends of a range
     return kept or None
 

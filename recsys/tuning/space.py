@@ -47,22 +47,22 @@ class Space:
     def settled(self) -> dict[str, tuple[BaseDistribution, Value]]:
         """What the line has fixed at one value though its family has more, by Optuna's names: the family's and it."""
         return {
-            f"{family}.{name}": (FAMILIES[family].space[name], _only(d))
+            f"{family}.{name}": (FAMILIES[family].ranges[name], _only(d))
             for family, searched in self.families.items()
             for name, d in searched.items()
-            if d.single() and not FAMILIES[family].space[name].single()
+            if d.single() and not FAMILIES[family].ranges[name].single()
         }
 
     @property
     def scales(self) -> dict[str, BaseDistribution]:
         """Where a family has a range and the line lists numbers of it, by Optuna's names: the family's range."""
         return {
-            f"{family}.{name}": FAMILIES[family].space[name]
+            f"{family}.{name}": FAMILIES[family].ranges[name]
             for family, searched in self.families.items()
             for name, d in searched.items()
             if isinstance(d, CategoricalDistribution)
             and not d.single()
-            and not isinstance(FAMILIES[family].space[name], CategoricalDistribution)
+            and not isinstance(FAMILIES[family].ranges[name], CategoricalDistribution)
         }
 
     def suggest(self, trial: optuna.Trial) -> tuple[str, dict[str, Value]]:
@@ -157,19 +157,20 @@ def span(distribution: BaseDistribution) -> str:
 def _narrowed(family: str, limits: Mapping[str, Sequence[Any]]) -> Mapping[str, BaseDistribution]:
     if family not in FAMILIES:
         raise LineError(f"search.families: must be among {sorted(FAMILIES)}, but one is {family!r}.")
-    own = FAMILIES[family].space
+    own, ranges = FAMILIES[family].space, FAMILIES[family].ranges
     for name in limits:
-        if name not in own:
+        if name not in ranges:
             raise LineError(
-                f"search.space.{family}.{name}: no such parameter is searched; it must be one of {sorted(own)}."
-                f"{suggestion(name, own)}"
+                f"search.space.{family}.{name}: no such parameter is searched; it must be one of {sorted(ranges)}."
+                f"{suggestion(name, ranges)}"
             )
     return MappingProxyType(
         {
             name: _narrow(f"search.space.{family}.{name}", distribution, limits[name])
             if name in limits
             else distribution
-            for name, distribution in own.items()
+            for name, distribution in ranges.items()
+            if name in own or name in limits
         }
     )
 

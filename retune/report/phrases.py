@@ -56,6 +56,16 @@ def change(estimate: Estimate, digits: int = 3) -> str:
     return f"{estimate.value:+.{digits}f} ({estimate.low:+.{digits}f} to {estimate.high:+.{digits}f})"
 
 
+def percent(estimate: Estimate) -> str:
+    """Say a share in percent with its interval, each with its sign.
+
+    >>> percent(Estimate(value=0.0012, low=-0.001, high=0.0034))
+    '+0.12 (-0.10 to +0.34)'
+    """
+    scaled = Estimate(value=100 * estimate.value, low=100 * estimate.low, high=100 * estimate.high)
+    return change(scaled, digits=2)
+
+
 def milliseconds(estimate: Estimate) -> str:
     """Say milliseconds with their interval, the value in three figures.
 
@@ -185,7 +195,7 @@ FILTERS = {
     said.__name__: said
     for said in (
         *(change, day, days, decision, duration, family, fate, interval, mebibytes),
-        *(milliseconds, moved, settings, title, trials),
+        *(milliseconds, moved, percent, settings, title, trials),
     )
 }
 """What the page's template may call."""

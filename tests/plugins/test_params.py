@@ -47,6 +47,7 @@ def test_what_runs_by_hand_alone_is_refused_without_a_reason(declared):
         (RETUNE, {"family": ""}),
         (params.PROMOTE, {"plan_id": ""}),
         (params.PROMOTE, {"again": "yes"}),
+        (params.PROMOTE, {"override": "yes"}),
         (params.ROLLBACK, {"reason": "no"}),
         (params.ROLLBACK, {"reason": "x" * 501}),
         (params.ROLLBACK, {"reason": "worse than before", "to": ""}),
@@ -67,6 +68,7 @@ def test_what_cannot_be_is_refused(declared, given):
         (RETUNE, {"action": "retune", "budget_s": 60.5, "reason": "try"}),
         (RETUNE, {"action": "sentinels", "reason": "try"}),
         (params.PROMOTE, {"again": True, "reason": "the cause was elsewhere"}),
+        (params.PROMOTE, {"override": True, "reason": "the shop wants it"}),
         (params.ROLLBACK, {"reason": "worse than before", "to": "sasrec-1"}),
     ],
 )

@@ -104,3 +104,15 @@ def test_a_parameter_that_there_is_not_is_refused_with_what_is_allowed_and_the_n
 def test_only_what_a_person_asks_for_is_told_apart_from_what_was_done_before():
     assert runs.nonce(context("manual", user="operator")) == "manual__1"
     assert runs.nonce(context("scheduled")) == runs.nonce(context("asset_triggered")) == ""
+
+
+def test_an_override_has_the_name_and_the_reason_of_who_started_the_run():
+    asked = runs.override(context("manual", user="ann", override=True, reason="the shop wants it"))
+    assert (asked.by, asked.reason) == ("ann", "the shop wants it")
+    assert runs.override(context("manual", user="ann", override=None, reason="x")) is None
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill", "asset_triggered"])
+def test_a_run_that_nobody_started_overrides_nothing(run_type):
+    with pytest.raises(AirflowFailException, match="override: must be asked for by a person"):
+        runs.override(context(run_type, user="ann", override=True, reason="x"))

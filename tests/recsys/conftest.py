@@ -18,11 +18,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
-from recsys import bundles, channel, feedback, synthetic
+from recsys import bundles, channel, feedback, golden, synthetic
 from recsys import dataset as datasets
+from recsys.checkpoints import keep_weights
 from recsys.records import (
     Bundle,
+    Candidate,
     CheckedBatch,
     Comparison,
     Configuration,
@@ -34,6 +37,7 @@ from recsys.records import (
     Scorecard,
     TrialEvidence,
 )
+from recsys.sequences import Cases, Sequences
 from recsys.settings import Line
 from recsys.significance import pair
 from recsys.store import Store, open_store
@@ -368,6 +372,28 @@ class Shop:
             as_of=self.dataset.as_of,
         )
 
+    def with_golden(self, bundle: Bundle, *, graph_of: Bundle | None = None) -> Bundle:
+        """Keep a bundle again with golden requests, and with the graph of another one that answers otherwise.
+
+        Args:
+            bundle: Whose answers to the empty history and to its first item are golden.
+            graph_of: Whose graph serves; none: its own.
+        """
+        files = bundles.read_bundle(self.store, bundle.release_id)[1]
+        first = Sequences(items=np.array([1, 2], np.int32), times=np.arange(2), offsets=np.array([0, 2]), n_items=2)
+        made, files = golden.added(bundle, files, Cases(sequences=first, positions=np.array([1])))
+        if graph_of is not None:
+            files[bundles.FP32] = bundles.read_file(self.store, graph_of.release_id, bundles.FP32)
+        what = {"family": made.family, "configuration": made.configuration, "dataset_id": made.dataset_id}
+        return keep_by_hand(
+            self.store,
+            files,
+            **what,
+            history_length=made.history_length,
+            n_items=made.n_items,
+            as_of=made.as_of,
+        )
+
     def produce(self, bundle: Bundle) -> None:
         """Put a bundle into production, whatever is there."""
         now = channel.current(self.store)
@@ -380,6 +406,29 @@ class Shop:
             reason="by hand",
             nonce=f"{expect}-{bundle.release_id}",
         )
+
+
+@pytest.fixture(scope="session")
+def a_candidate() -> Callable[..., Candidate]:
+    """Keep the weights of a network as a study would."""
+
+    def make(shop: Shop, network: nn.Module, configuration: Configuration, *, family: str) -> Candidate:
+        key, digest = keep_weights(shop.store, f"studies/plan-{family}", network)
+        return Candidate(
+            candidate_id=f"candidate-{family}",
+            plan_id=f"plan-{family}",
+            dataset_id=shop.dataset.dataset_id,
+            family=family,
+            configuration=configuration,
+            seed=3,
+            weights_key=key,
+            weights_sha256=digest,
+            validation_ndcg_at_10=0.1,
+            by="schedule",
+            as_of=shop.dataset.as_of,
+        )
+
+    return make
 
 
 def lookup_graph(table: np.ndarray, *, slow: int, length: int) -> bytes:

@@ -5,7 +5,7 @@ import pytest
 
 from recsys import attribution, channel, ledger
 from recsys.bundles import key
-from recsys.errors import BadObject, NoRelease
+from recsys.errors import BadObject, Forgotten, NoRelease
 from recsys.models import FAMILIES
 from recsys.records import Estimate, to_json
 from recsys.store.memory import MemoryStore
@@ -132,7 +132,7 @@ def test_too_little_evidence_is_said(shop_line, store, keep, measure):
 def test_a_family_that_is_gone_is_named(shop_line, store, keep, measure):
     before, after = keep({"x": 1}, family="forgotten"), keep(NOW)
     measure(after, before)
-    with pytest.raises(ValueError, match=r"must be of a family of today, one of \[.*\], but is 'forgotten'"):
+    with pytest.raises(Forgotten, match=r"must be of a family of today, one of \[.*\], but is 'forgotten'"):
         attribution.attribute(shop_line, store, after, by="ann")
 
 

@@ -7,13 +7,13 @@ import torch
 
 from recsys import bundles, ledger
 from recsys import dataset as datasets
-from recsys.bundles import FP32, INT8, VOCABULARY, WEIGHTS, find_bundle, read_bundle
+from recsys.bundles import FP32, GOLDEN, INT8, VOCABULARY, WEIGHTS, find_bundle, read_bundle
 from recsys.checkpoints import keep_weights
 from recsys.errors import BadBundle, BadObject
 from recsys.export import MAX_ERROR, choose_graph, compare, package, try_graphs
 from recsys.models import FAMILIES
 from recsys.ranker import Ranker
-from recsys.records import Candidate, GraphTrial
+from recsys.records import Candidate, Estimate, GraphTrial
 from recsys.settings import Budgets, Gate
 from recsys.store import open_store
 from recsys.training import train
@@ -60,16 +60,25 @@ def cases(frozen_shop):
 
 def test_the_bundle_holds_what_serving_needs_and_says_where_it_came_from(trained):
     shop, candidate, _, bundle = trained
-    assert set(bundle.files) == {FP32, INT8, WEIGHTS, VOCABULARY}
+    assert set(bundle.files) == {FP32, INT8, WEIGHTS, VOCABULARY, GOLDEN}
     assert find_bundle(shop.store, bundle.release_id) == bundle
     assert (bundle.candidate_id, bundle.dataset_id) == (candidate.candidate_id, candidate.dataset_id)
     assert (bundle.family, bundle.configuration) == (candidate.family, candidate.configuration)
     assert (bundle.history_length, bundle.n_items) == (8, shop.dataset.n_items)
     assert bundle.release_id.startswith("two_tower-")
-    assert [trial.graph for trial in bundle.graphs] == ["fp32", "int8", "int8-matmul"]
+    assert [trial.graph for trial in bundle.graphs] == [
+        "fp32",
+        "int8-rows",
+        "int8-matmul",
+        "int8",
+        "int8-integer",
+        "int8-weights",
+    ]
     assert bundle.graphs[0].size_bytes == bundle.files[FP32].size_bytes > bundle.files[INT8].size_bytes
     assert 0 <= bundle.largest_error <= MAX_ERROR
     assert bundle.files[bundle.serves]
+    assert bundle.serves_graph in {trial.graph for trial in bundle.graphs}
+    assert (bundle.serves_graph == "fp32") is (bundle.serves == FP32)
     assert "serves: int8" in bundle.serves_because
     [entry] = [entry for entry in ledger.read(shop.store) if entry.what == "packaged"]
     assert (entry.evidence["release_id"], entry.why) == (bundle.release_id, bundle.serves_because)
@@ -154,6 +163,11 @@ def table_of(cases) -> np.ndarray:
     return np.random.default_rng(1).permutation(size * size).reshape(size, size).astype(np.float32)
 
 
+def tail_of(cases) -> np.ndarray:
+    """All but the unknown item and items 1 and 2."""
+    return np.arange(cases.sequences.n_items + 1) > 2
+
+
 def test_a_graph_of_the_same_scores_passes_and_one_of_others_is_refused(cases, lookup):
     table = table_of(cases)
     graph = lookup(table)
@@ -192,12 +206,14 @@ def test_a_quantised_graph_with_scores_that_are_no_numbers_is_no_choice(shop_lin
     spoilt = table.copy()
     spoilt[1, 7] = np.inf  # one score of those who took item 1 last
     graphs = {"fp32": lookup(table), "int8": lookup(spoilt), "int8-matmul": lookup(np.round(table))}
-    fp32, int8, matmul = try_graphs(shop_line, graphs, cases, history_length=1)
+    fp32, int8, matmul = try_graphs(shop_line, graphs, cases, history_length=1, tail=tail_of(cases))
     assert (int8.ndcg_at_10, int8.p50_ms) == (None, None)
     assert fp32.ndcg_at_10 == matmul.ndcg_at_10 > 0
     assert None not in (fp32.p50_ms, matmul.p50_ms)
     del graphs["int8-matmul"]
-    assert try_graphs(shop_line, graphs, cases, history_length=1)[0].p50_ms is None  # one alone needs no timing
+    assert (
+        try_graphs(shop_line, graphs, cases, history_length=1, tail=tail_of(cases))[0].p50_ms is None
+    )  # one alone needs no timing
     choice = choose_graph(shop_line, [fp32, int8])
     assert (choice.int8, choice.int8_serves) == (None, False)
     assert choice.because == "fp32 serves: int8 is no choice, because not all of its scores are finite numbers."
@@ -207,7 +223,7 @@ def test_a_graph_that_nothing_has_changed_may_not_give_scores_that_are_no_number
     spoilt = table_of(cases)
     spoilt[1, 7] = np.nan
     with pytest.raises(BadBundle, match="finite scores on the validation windows") as refused:
-        try_graphs(shop_line, {"fp32": lookup(spoilt)}, cases, history_length=1)
+        try_graphs(shop_line, {"fp32": lookup(spoilt)}, cases, history_length=1, tail=tail_of(cases))
     assert refused.value.file == FP32
 
 
@@ -226,7 +242,9 @@ def trial(graph: str, size_mib: float, ndcg: float | None, p50_ms: float | None)
         ([(9, 0.1, 1.0), (8.5, 0.099, 1.5)], "int8", False),  # neither fits
         ([(4, 0.1, 1.0), (1, 0.097, 0.1)], "int8", False),  # loses 3 %
         ([(4, 0.1, 1.0), (1, 0.12, 0.9)], "int8", True),  # gains
-        ([(4, 0.1, 1.0), (1, 0.099, 0.9), (3, 0.1, 0.5)], "int8", True),  # the smallest that is good enough
+        ([(4, 0.1, 1.0), (1, 0.099, 0.9), (3, 0.1, 0.5)], "int8-matmul", True),  # the fastest that is good enough
+        ([(4, 0.1, 1.0), (1, 0.099, 0.51), (3, 0.1, 0.5)], "int8", True),  # timing cannot tell them: the smaller
+        ([(9, 0.1, 1.0), (3, 0.099, 1.5), (8.5, 0.1, 0.5)], "int8", True),  # what does not fit is no choice
         ([(4, 0.1, 1.0), (1, 0.097, 0.9), (3, 0.1, 0.9)], "int8-matmul", True),  # int8 loses too much
         ([(4, 0.1, 1.0), (1, 0.090, 0.9), (3, 0.095, 0.9)], "int8-matmul", False),  # both do; the better is kept
         ([(4, 0.0, 1.0), (1, 0.0, 0.9)], "int8", True),  # nothing to lose
@@ -244,13 +262,46 @@ def test_int8_serves_where_it_loses_little_and_is_faster_or_the_only_one_that_fi
     assert choice.because.startswith(f"{kept if serves else 'fp32'} serves: ")
 
 
+@pytest.mark.parametrize(
+    ("overlap", "agreement", "serves"), [(0.9, 0.95, True), (0.89, 0.95, False), (0.9, 0.949, False)]
+)
+def test_int8_that_ranks_otherwise_than_fp32_does_not_serve_however_fast(shop_line, overlap, agreement, serves):
+    line = shop_line.model_copy(update={"gate": Gate(min_top10_overlap=0.9, min_tail_agreement=0.95)})
+    fp32, int8 = trial("fp32", 4, 0.1, 1.0), trial("int8", 1, 0.1, 0.1)
+    loss = Estimate(value=0.0, low=-0.011, high=0.012)
+    choice = choose_graph(line, [fp32, replace(int8, ndcg_loss=loss, top10_overlap=overlap, tail_agreement=agreement)])
+    assert (choice.int8, choice.int8_serves) == ("int8", serves)
+    assert (
+        f"int8 loses 0.00% [-1.10%, 1.20%] of NDCG@10 on the windows (2.00% is allowed), keeps {overlap:.2%} of the "
+        f"top 10 (90.00% is asked) and ranks the tail with an agreement of {agreement:.4f} (0.95 is asked), takes 0.1"
+    ) in choice.because
+
+
+def test_each_graph_is_held_against_fp32(shop_line, cases, lookup):
+    """Items of the tail are ranked the wrong way round; then only those of the head are."""
+    table = table_of(cases)
+    tail = tail_of(cases)
+    backwards, head = table.copy(), table.copy()
+    backwards[:, tail] = table[:, tail] @ np.eye(tail.sum(), dtype=np.float32) * -1 + table.max()
+    head[:, 1:3] = table[:, 2:0:-1]
+    graphs = {"fp32": lookup(table), "int8": lookup(backwards), "int8-rows": lookup(head)}
+    fp32, int8, rows = try_graphs(shop_line, graphs, cases, history_length=1, tail=tail)
+    assert (fp32.ndcg_loss, fp32.top10_overlap, fp32.tail_agreement) == (None, None, None)
+    assert int8.tail_agreement == pytest.approx(-1.0)
+    assert rows.tail_agreement == pytest.approx(1.0)
+    assert rows.top10_overlap > int8.top10_overlap
+    for each in (int8, rows):
+        assert each.ndcg_loss.value == pytest.approx(1 - each.ndcg_at_10 / fp32.ndcg_at_10)
+        assert each.ndcg_loss.low <= each.ndcg_loss.value <= each.ndcg_loss.high
+
+
 def test_a_family_without_weights_to_quantise_serves_fp32_and_says_so(shop):
     family = FAMILIES["popularity"]
     known = datasets.load(shop.store, shop.dataset).before_holdout
     network = family.build(family.defaults, n_items=known.n_items)
     network.prepare(known, 0)
     bundle = package(shop.line, shop.store, candidate_of(shop, network, family.defaults, family="popularity"))
-    assert set(bundle.files) == {FP32, WEIGHTS, VOCABULARY}
+    assert set(bundle.files) == {FP32, WEIGHTS, VOCABULARY, GOLDEN}
     assert (bundle.serves, bundle.serves_because) == (FP32, "fp32 serves: its graph has no weights to make int8.")
     graph = onnx.load_model_from_string(shop.store.get(bundles.key(bundle.release_id, FP32)).body)
     assert [node.op_type for node in graph.graph.node].count("MatMul") == 0

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Barrier
 
@@ -12,9 +13,22 @@ from recsys import dataset as datasets
 from recsys.bundles import FP32, find_bundle, read_bundle
 from recsys.errors import BadBundle, Held, LostRace, NoRelease
 from recsys.gate import VERDICT, gate
+from recsys.people import digest
 from recsys.ranker import Ranker
-from recsys.records import Bundle, Comparison, Estimate, LatencyResult, Outcome, Verdict, dump
+from recsys.records import (
+    Answer,
+    Bundle,
+    Check,
+    Comparison,
+    Estimate,
+    LatencyResult,
+    Outcome,
+    Override,
+    Verdict,
+    dump,
+)
 from recsys.release import current, install_baseline, release, rollback
+from recsys.settings import Approval
 
 ITEMS = ("a", "b", "c")
 REASON = "It recommends the same film to everybody."
@@ -89,6 +103,16 @@ def test_without_a_pass_the_incumbent_stays_and_the_ledger_says_why_once(shop, f
             release(shop.line, shop.store, held)
     assert channel.current(shop.store).release_id == first.release_id
     assert [entry.why for entry in entries(shop, "held")] == [held.because]
+
+
+def test_a_candidate_that_answers_otherwise_than_when_it_was_packaged_is_not_released(shop, first):
+    second = bundle(shop, 1)
+    sound = shop.with_golden(second)
+    changed = shop.with_golden(second, graph_of=shop.bundle(-np.arange(16).reshape(4, 4), ITEMS))
+    with pytest.raises(BadBundle, match=r"must answer the 2 requests of golden\.json"):
+        release(shop.line, shop.store, verdict(changed, first))
+    assert current(shop.store).release_id == first.release_id
+    assert release(shop.line, shop.store, verdict(sound, first)).release_id == sound.release_id
 
 
 def test_a_verdict_against_another_incumbent_loses(shop, first):
@@ -319,3 +343,94 @@ def test_a_baseline_that_comes_second_leaves_what_came_first(shop):
 def test_what_is_in_production_is_left_alone_by_the_baseline(shop, first):
     assert install_baseline(shop.line, shop.store, shop.dataset, by="schedule").release_id == first.release_id
     assert find_bundle(shop.store, first.release_id) == read_bundle(shop.store, first.release_id)[0]
+
+
+# --- people
+
+WISH = Override(by="operator", reason="The shop closes tomorrow.")
+
+
+@pytest.fixture
+def asking(shop):
+    """The line, where ann must approve."""
+    return shop.line.model_copy(update={"approval": Approval(users=("ann",))})
+
+
+def answer(to: Verdict, **said) -> Answer:
+    known = {"approved": True, "by": "ann", "name": "Ann", "asked_by": "operator", "run": "r", "of": digest(to)}
+    return Answer(**{**known, "at": datetime(2026, 1, 2, tzinfo=UTC), **said})
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.INCONCLUSIVE])
+def test_a_person_overrides_a_verdict_once_and_the_ledger_has_the_verdict(shop, first, outcome):
+    held = verdict(bundle(shop, 1), first, outcome)
+    moved = release(shop.line, shop.store, held, override=WISH)
+    assert release(shop.line, shop.store, held, override=WISH) == moved
+    assert (current(shop.store).release_id, moved.by) == (held.candidate, "operator")
+    [entry] = entries(shop, "overridden")
+    assert (entry.who, entry.why) == ("operator", moved.reason)
+    assert entry.why.endswith(f"although the verdict is {outcome}: The shop closes tomorrow.")
+    assert entry.evidence["verdict"] == dump(held)
+    assert len(entries(shop, "released")) == 1
+
+
+def test_an_override_of_a_pass_is_a_release_like_any_other(shop, first):
+    release(shop.line, shop.store, verdict(bundle(shop, 1), first), override=WISH)
+    assert entries(shop, "overridden") == []
+
+
+def test_what_is_broken_stays_out_whoever_wants_it(shop, first):
+    broken = verdict(bundle(shop, 1), first, Outcome.FAIL)
+    checks = (Check(name="sanity", outcome=Outcome.FAIL, because="No score is a number."),)
+    for _ in range(2):
+        with pytest.raises(Held, match=r"operator may not override sanity.* No score is a number."):
+            release(shop.line, shop.store, replace(broken, checks=checks), override=WISH)
+    assert current(shop.store).release_id == first.release_id
+    assert [entry.who for entry in entries(shop, "held")] == ["operator"]
+
+
+def test_bytes_that_are_not_the_bundles_stay_out_whoever_wants_them(shop, first):
+    second = bundle(shop, 1)
+    spoil(shop, second)
+    with pytest.raises(BadBundle):
+        release(shop.line, shop.store, verdict(second, first, Outcome.FAIL), override=WISH)
+    assert current(shop.store).release_id == first.release_id
+
+
+@pytest.mark.parametrize("override", [None, WISH])
+def test_where_people_are_asked_nothing_is_released_without_their_answer(shop, asking, first, override):
+    judged = verdict(bundle(shop, 1), first, Outcome.FAIL if override else Outcome.PASS)
+    with pytest.raises(Held, match=r"only the DAG promote_shop can ask"):
+        release(asking, shop.store, judged, override=override)
+    assert current(shop.store).release_id == first.release_id
+    assert len(entries(shop, "held")) == 1
+
+
+def test_what_people_approve_is_released_and_what_they_said_is_written_down_once(shop, asking, first):
+    judged = verdict(bundle(shop, 1), first)
+    for _ in range(2):
+        moved = release(asking, shop.store, judged, answer=answer(judged))
+    assert moved.release_id == judged.candidate
+    [entry] = entries(shop, "approved")
+    assert (entry.who, entry.evidence["answer"]["asked_by"]) == ("ann", "operator")
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [({"approved": False}, "Ann rejected it"), ({"asked_by": "ann"}, "Ann approved it, but had started the run")],
+)
+def test_what_people_reject_is_held_and_the_ledger_says_by_whom(shop, asking, first, said, why):
+    judged = verdict(bundle(shop, 1), first)
+    with pytest.raises(Held, match=why):
+        release(asking, shop.store, judged, answer=answer(judged, **said))
+    assert current(shop.store).release_id == first.release_id
+    assert [entry.who for entry in entries(shop, "rejected")] == ["ann"]
+
+
+def test_no_rollback_leads_to_what_passed_and_was_not_approved(shop, asking, first, compared):
+    second, third = bundle(shop, 1), bundle(shop, 2)
+    gate(shop.line, shop.store, compared(third, first), by="asset")
+    release(shop.line, shop.store, verdict(second, first))
+    with pytest.raises(NoRelease, match="must have been in production, but has not"):
+        rollback(asking, shop.store, to=third.release_id, reason=REASON, by="operator")
+    assert rollback(shop.line, shop.store, to=third.release_id, reason=REASON, by="operator").generation == 3

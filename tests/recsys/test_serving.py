@@ -1,5 +1,6 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,6 +75,35 @@ def test_bytes_that_are_not_the_manifests_are_not_served(shop, forwards):
     shop.store.put(at, shop.store.get(at).body + b"\x00")
     with pytest.raises(BadBundle):
         Scorer.from_channel(shop.store)
+
+
+def test_a_release_that_answers_as_when_it_was_packaged_is_served(shop, forwards):
+    made = shop.with_golden(forwards)
+    shop.produce(made)
+    assert Scorer.from_channel(shop.store).release_id == made.release_id
+
+
+def test_a_release_that_answers_otherwise_is_not_served(shop, forwards):
+    other = shop.with_golden(forwards, graph_of=shop.bundle(BACKWARDS, ITEMS))
+    shop.produce(other)
+    for start in (Scorer.from_channel, partial(Scorer.from_release, release_id=other.release_id)):
+        with pytest.raises(BadBundle, match=r"must answer the 2 requests of golden\.json as when it was packaged"):
+            start(shop.store)
+
+
+def test_a_release_without_golden_requests_is_served_and_that_is_said(shop, forwards, caplog):
+    caplog.set_level(logging.INFO)
+    assert Scorer.from_channel(shop.store).release_id == forwards.release_id
+    assert f"{forwards.release_id} was packaged without golden.json" in caplog.text
+
+
+def test_while_production_answers_otherwise_the_last_good_one_is_served_on(shop, forwards, caplog):
+    scorer = Scorer.from_channel(shop.store)
+    shop.produce(shop.with_golden(forwards, graph_of=shop.bundle(BACKWARDS, ITEMS)))
+    assert not scorer.refresh()
+    assert (scorer.release_id, scorer.recommend([], k=1).items) == (forwards.release_id, ["a"])
+    assert f"{forwards.release_id} is served on" in caplog.text
+    assert "golden.json" in caplog.text
 
 
 @pytest.mark.parametrize("harm", ["bytes", "gone", "channel"])

@@ -272,6 +272,19 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             '[gate]\ncohorts.taps = {column = "device", bounds = [1]}',
             "gate.cohorts.taps.bounds: must be left out, because device is of type category.",
         ),
+        # who is asked
+        (
+            "[gate]",
+            "[approval]\nusers = []\n[gate]",
+            "approval.users: must name at least one person, each once, but are",
+        ),
+        ("[gate]", '[approval]\nusers = ["ann", "ann"]\n[gate]', "approval.users: must name at least one person, each"),
+        ("[gate]", "[approval]\n[gate]", "approval.users: must be given, but is missing."),
+        (
+            "[gate]",
+            '[approval]\nusers = ["ann"]\ntimeout_hours = 0\n[gate]',
+            "approval.timeout_hours: must be greater than 0, but is 0.",
+        ),
     ],
 )
 def test_a_wrong_key_type_range_or_contradiction_names_file_key_rule_and_finding(write, old, new, says):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys import synthetic
+from recsys import bundles, channel, ledger, synthetic
+from recsys.errors import Held
 from retune import stages
 
 
@@ -161,3 +162,17 @@ def test_a_batch_with_too_many_wrong_rows_is_refused_whole(lines: Path, retune) 
     assert retune("feedback", "shop", "--as-of", as_of(21), "--json").json["outcome"] == "nothing new"
     [refused] = retune("status", "shop", "--json").json[0]["refused"]
     assert refused["rows"] == len(frame)
+
+
+def test_a_candidate_that_is_not_sound_is_held_before_anything_is_measured(lines: Path, retune) -> None:
+    site = stages.site("shop")
+    site.store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
+    assert retune("feedback", "shop", "--as-of", as_of(21)).code == 0
+    bundle = bundles.find_bundle(site.store, channel.current(site.store).release_id)
+    site.store.put(bundles.key(bundle.release_id, bundles.VOCABULARY), b"[]")
+    for _ in range(2):
+        with pytest.raises(Held, match="fails sanity: bytes, so it was not measured"):
+            stages.measure(site, bundle, by="operator")
+    verdict = stages.verdict(site, bundle.release_id)
+    assert (verdict.outcome, verdict.checks[0].because) == ("fail", verdict.because.partition("stays: ")[2])
+    assert [entry.what for entry in ledger.read(site.store) if entry.who == "operator"] == ["gated", "held"]

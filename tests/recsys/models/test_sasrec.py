@@ -96,3 +96,11 @@ def test_sizes_of_two_tower_must_be_positive(key):
 def test_heads_must_divide_the_dimension():
     with pytest.raises(ValueError, match="dim of sasrec must be a multiple of its 3 heads but is 8"):
         sasrec(heads=3)
+
+
+def test_the_last_block_works_for_the_newest_position_alone_when_serving():
+    network, shapes = sasrec(), []
+    for block in network.blocks:
+        block.feed.register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0].shape)))
+    network(WINDOWS[:, 1:])
+    assert shapes == [(4, 6, 8), (4, 1, 8)]

@@ -70,6 +70,15 @@ def test_what_is_suggested_is_a_whole_configuration_of_its_family(a_line):
     assert families == {"markov", "two_tower"}
 
 
+def test_what_a_family_searches_on_request_is_searched_where_the_line_names_it(a_line):
+    assert "int8_share" not in search_space(a_line(space={})).families["two_tower"]
+    asked = search_space(a_line(space={"two_tower": {"int8_share": [0.0, 0.5]}}))
+    assert asked.families["two_tower"]["int8_share"] == FloatDistribution(0.0, 0.5)
+    chosen = {**asked.start("two_tower"), "two_tower.int8_share": 0.25}
+    family, configuration = asked.suggest(optuna.trial.FixedTrial(chosen))
+    assert (family, configuration["int8_share"]) == ("two_tower", 0.25)
+
+
 def test_what_does_nothing_beside_the_other_values_is_not_searched_and_stays_at_its_default(a_line):
     space = search_space(a_line(families=["two_tower"], space={"two_tower": {"negatives": [100, 200]}}))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))

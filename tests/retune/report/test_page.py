@@ -112,6 +112,24 @@ def test_the_page_tells_the_verdict_what_was_refused_and_what_was_held(read):
     assert "Everything took 6 min 52 s. 0 tracebacks in the logs." in text
 
 
+def test_the_page_shows_what_every_graph_that_was_tried_was_worth(page):
+    rows = [
+        re.findall(r"<td[^>]*>([^<]*)</td>", row)
+        for row in re.findall(r"<tr>(.*?)</tr>", page[page.index("Graphs that were tried of each bundle") :], re.DOTALL)
+    ]
+    fp32, rowwise, spoilt = [[cell for at, cell in enumerate(row) if at != 1] for row in rows[1:4]]  # sizes apart
+    assert fp32 == ["fp32", "0.400 ms", "0.1000", "–", "–", "–"]
+    assert rowwise == [
+        "int8-rows, serves",
+        "0.300 ms",
+        "0.0999",
+        "+0.10 (-0.20 to +0.40)",
+        "97.5 %",
+        "0.9987",
+    ]
+    assert spoilt == ["int8", "–", "not finite", "–", "–", "–"]
+
+
 def test_the_same_story_is_drawn_alike(line, months):
     story = report.tell(line, months.store)
     assert plots.drift(story) == plots.drift(story)

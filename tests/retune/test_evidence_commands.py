@@ -1,0 +1,189 @@
+"""`retune gate` and `retune why`: how a candidate was judged, would be judged, and what it came from."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recsys import bundles, decisions
+from recsys.store import open_store
+
+REFIT = ("--action", "refit", "--family", "markov", "--reason", "a test")
+
+
+def store_of(lines: Path):
+    return open_store((lines.parent / "store").as_uri()).under("shop")
+
+
+@pytest.fixture
+def released(frozen: Path, retune) -> str:
+    assert retune("search", "shop", *REFIT).code == 0
+    promoted = retune("promote", "shop", "--by", "ann", "--json")
+    assert promoted.code == 0, promoted.out
+    return promoted.json["release"]["release_id"]
+
+
+def everything(lines: Path) -> dict[str, bytes]:
+    root = lines.parent / "store"
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def policy(lines: Path, text: str) -> str:
+    path = lines.parent / "policy.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_chain_that_is_whole_is_told_from_feedback_to_bytes_and_a_broken_one_says_where(
+    frozen: Path, retune, released: str, monkeypatch
+) -> None:
+    whole = retune("why", released, "--json")  # the only line need not be named
+    assert whole.code == 0, whole.json["chain"]["wrong"]
+    chain = whole.json["chain"]
+    assert [link["what"] for link in chain["links"]] == [
+        "feedback",
+        "dataset",
+        "drift",
+        "decision",
+        "search",
+        "candidate",
+        "bundle",
+        "comparison",
+        "gate",
+        "production",
+    ]
+    assert [batch["objects"] for batch in chain["batches"]] == [["landing/a.jsonl"]]
+    assert [part["name"] for part in chain["parts"]][-1] == "holdout"
+    assert {link["what"]: link["who"] for link in chain["links"]}["gate"] == "ann"
+
+    monkeypatch.setenv("COLUMNS", "80")
+    told = retune("why", "shop", released)
+    assert told.code == 0
+    assert max(map(len, told.out.splitlines())) <= 80
+    assert "every link is there, and all matches." in told.out
+
+    store = store_of(frozen)
+    store.put(bundles.key(released, bundles.FP32), b"other bytes")
+    store.delete(bundles.key(released, bundles.VOCABULARY))
+    record = decisions.records(store, released)[0]
+    store.put(record.comparison_key, b"{}")
+    broken = retune("why", "shop", released, "--json")
+    assert (broken.code, broken.json["outcome"]) == (1, "broken")
+    wrong = "\n".join(broken.json["chain"]["wrong"])
+    assert f"bundle: {bundles.FP32} must have the SHA-256" in wrong
+    assert f"bundle: {bundles.VOCABULARY} must have the SHA-256" in wrong
+    assert "but is gone" in wrong
+    assert f"comparison: the comparison, {record.comparison_key}, must have the SHA-256" in wrong
+    store.delete(next(entry.key for entry in store.list("datasets/") if entry.key.endswith("/dataset.json")))
+    store.delete(max(entry.key for entry in store.list("ledger/") if "-released-" in entry.key))
+    wrong = "\n".join(retune("why", "shop", released, "--json").json["chain"]["wrong"])
+    assert "feedback: no dataset says which version it was" in wrong
+    assert "production: the ledger has no entry of this move" in wrong
+    assert "WRONG: " in retune("why", "shop", released).out
+
+
+def test_the_baseline_has_a_chain_without_a_search_and_without_a_gate(frozen: Path, retune) -> None:
+    release_id = retune("status", "shop", "--json").json[0]["production"]["release_id"]
+    found = retune("why", "shop", release_id, "--json")
+    assert found.code == 0, found.json
+    assert "gate" not in [link["what"] for link in found.json["chain"]["links"]]
+
+
+def test_a_release_that_is_not_there_is_an_error(frozen: Path, retune) -> None:
+    assert retune("why", "shop", "markov-0").code == 2
+    assert retune("gate", "shop", "markov-0").code == 2
+    assert "RELEASE must be given" in retune("why", "shop").err
+
+
+def test_a_gating_is_shown_and_its_page_written(frozen: Path, retune, released: str, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    page = frozen.parent / "page.html"
+    told = retune("gate", released, "--page", str(page))
+    assert told.code == 0
+    assert "asked by ann" in told.out
+    assert released in page.read_text()
+    shown = retune("gate", "shop", released, "--json").json
+    assert (shown["outcome"], len(shown["records"])) == ("pass", 1)
+
+
+def test_a_replay_by_another_policy_says_what_changes_and_writes_nothing(frozen: Path, retune, released: str) -> None:
+    before = everything(frozen)
+    same = retune("gate", "shop", "--replay", "--policy", policy(frozen, "[budgets]\np99_ms = 100\nsize_mib = 5\n"))
+    assert same.code == 0, same.err
+    assert "0 verdicts would be another" in " ".join(same.out.split())
+
+    stricter = "[gate]\nmin_ndcg_gain = 0.9\n[gate.cohorts.device]\ncolumn = 'device'\n"
+    found = retune("gate", "--replay", "--policy", policy(frozen, stricter), "--json").json
+    [one] = found["candidates"]
+    assert (one["candidate"], one["then"], one["now"]) == (released, "pass", "fail")
+    assert one["changed"] == ["quality: pass, now fail", "cohort device: not checked, now inconclusive"]
+    assert "The cohort device was not measured then, so it must be measured again." in one["because"]
+    assert any("no replay knows how they would have fared" in said for said in found["cannot_know"])
+
+    batch = "[budgets]\np99_ms = 100\nsize_mib = 5\nthreads = 2\n"
+    [one] = retune("gate", "--replay", "--policy", policy(frozen, batch), "--json").json["candidates"]
+    assert (one["then"], one["now"]) == ("pass", "inconclusive")
+    assert "budgets.threads = 1 and not 2" in one["because"]
+    assert everything(frozen) == before
+
+
+def test_evidence_that_cannot_be_read_any_more_is_inconclusive(frozen: Path, retune, released: str) -> None:
+    store = store_of(frozen)
+    at = decisions.records(store, released)[0].comparison_key
+    store.put(at, json.dumps({"candidate": {"release_id": released}}).encode())
+    [one] = retune("gate", "--replay", "--policy", policy(frozen, "[gate]\nmin_users = 50\n"), "--json").json[
+        "candidates"
+    ]
+    assert (one["candidate"], one["now"]) == (released, "inconclusive")
+    assert "in a form that cannot be judged any more" in one["because"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[gate]\nmin_usres = 3\n", "gate.min_usres: no such key; it must be one of "),
+        ("[search]\nbudget_s = 3\n", "search: no such key; it must be one of ['budgets', 'gate']."),
+        ("[budgets]\np99_ms = -1\nsize_mib = 5\n", "budgets.p99_ms: must be greater than 0, but is -1."),
+        ("[gate.cohorts.x]\ncolumn = 'colour'\n", "gate.cohorts.x.column: must be one of the contexts"),
+        ("", "must hold [gate] or [budgets], but holds neither."),
+        ("gate = ", "must be TOML"),
+    ],
+)
+def test_a_wrong_policy_is_refused_as_a_wrong_line_is(lines: Path, retune, text: str, said: str) -> None:
+    wrong = retune("gate", "shop", "--replay", "--policy", policy(lines, text))
+    assert wrong.code == 2
+    assert said in wrong.err
+    assert "policy.toml: " in wrong.err
+
+
+def test_options_that_do_not_go_together_are_refused(lines: Path, retune) -> None:
+    assert "--replay and --policy belong together" in retune("gate", "shop", "--replay").err
+    assert "--replay and --policy belong together" in retune("gate", "shop", "x", "--policy", "p.toml").err
+    assert "goes with no release" in retune("gate", "shop", "x", "--replay", "--policy", "p.toml").err
+
+
+def test_an_override_by_hand_is_a_release_with_a_reason(frozen: Path, retune) -> None:
+    assert "--override releases what the gate does not pass" in retune("promote", "shop", "--override").err
+    both = retune("promote", "shop", "--override", "--again", "--reason", "x")
+    assert "must not both be given" in both.err
+    assert retune("search", "shop", *REFIT).code == 0
+    line = frozen / "shop.toml"
+    line.write_text(line.read_text().replace("p99_ms = 100", "p99_ms = 0.0001"))
+    assert retune("promote", "shop", "--json").code == 1
+    done = retune("promote", "shop", "--override", "--reason", "slow is fine", "--by", "ann", "--json")
+    assert (done.code, done.json["verdict"]["outcome"]) == (0, "fail")
+    found = retune("why", done.json["release"]["release_id"], "--json")
+    assert found.code == 0, found.json["chain"]["wrong"]
+    [link] = [link for link in found.json["chain"]["links"] if link["what"] == "overridden"]
+    assert (link["who"], link["says"].endswith("although the verdict is fail: slow is fine.")) == ("ann", True)
+
+
+def test_a_line_that_asks_people_is_not_released_from_the_command_line(frozen: Path, retune) -> None:
+    assert retune("search", "shop", *REFIT).code == 0
+    line = frozen / "shop.toml"
+    line.write_text(f'{line.read_text()}\n[approval]\nusers = ["ann"]\n')
+    for more in ((), ("--override", "--reason", "now")):
+        held = retune("promote", "shop", *more, "--json")
+        assert (held.code, held.json["outcome"]) == (1, "held")
+    entries = retune("history", "shop", "--json").json["entries"]
+    assert "for which only the DAG promote_shop can ask" in entries[-1]["why"]
