@@ -10,6 +10,7 @@ from recsys import balance, channel, decisions, ledger, quality, regressions, sp
 from recsys.bundles import INT8, key
 from recsys.channel import Pointer
 from recsys.errors import NoRelease, NotFound
+from recsys.latency.pace import within
 from recsys.records import Check, Comparison, Outcome, Verdict, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
@@ -238,7 +239,7 @@ def _quantisation(line: Line, comparison: Comparison) -> Check:
         )
     return Check(
         name="quantisation",
-        outcome=Outcome.PASS if loss.value <= limit else speed.within(loss, limit),
+        outcome=Outcome.PASS if loss.value <= limit else within(loss, limit),
         because=(
             f"int8 costs {loss.value:.2%} [{loss.low:.2%}, {loss.high:.2%}] of fp32's NDCG@10, "
             f"and {limit:.2%} is allowed."

@@ -22,6 +22,7 @@ from recsys.store import Store
 
 YEAR = timedelta(days=365)
 SPARED = 0.1  # of a year's looks: so many more are always thought to come, so that none is left without a level
+FEWEST_SPARED = 2.0  # looks; a line that looks once a year may have to look again
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def take(
             return same[0]
         now = at or datetime.now(UTC)
         look = Look(
-            number=len(taken) + 1,
+            number=taken[-1].number + 1 if taken else 1,
             at=now,
             who=who,
             dataset_id=dataset_id,
@@ -96,8 +97,8 @@ def level(taken: Sequence[Look], at: datetime, *, budget: float, looks_a_year: i
     0.000909
     """
     recent = [look.level for look in taken if look.at > at - YEAR]
-    to_come = max(looks_a_year - len(recent), 0) + SPARED * looks_a_year
-    return max(budget - sum(recent), 0.0) / max(to_come, 1.0)
+    to_come = max(looks_a_year - len(recent), 0) + max(SPARED * looks_a_year, FEWEST_SPARED)
+    return max(budget - sum(recent), 0.0) / to_come
 
 
 def looks(store: Store) -> list[Look]:

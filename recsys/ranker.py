@@ -138,15 +138,20 @@ class Translated:
     """Scores the catalogue of a dataset with a ranker that was made from another one, item by item of the same name.
 
     Items of the dataset that the ranker does not know it cannot recommend: they score below all others.
+
+    An int8 graph may scale its activations by the largest of all that are scored at once, so that a history's scores
+    depend on its neighbours. What is to be judged as it serves is scored in requests as large as those that it serves.
     """
 
     ranker: Ranker
     own_ids: NDArray[np.int64]  # [N + 1] the ranker's id of each of the dataset's, 0 where it knows none
+    at_once: int | None = None  # histories that the graph scores at once; None: as many as there are
 
     @classmethod
-    def into(cls, ranker: Ranker, vocabulary: Sequence[str]) -> "Translated":
+    def into(cls, ranker: Ranker, vocabulary: Sequence[str], *, at_once: int | None = None) -> "Translated":
         """Let `ranker` answer in the ids of `vocabulary`."""
-        return cls(ranker, np.array([0, *(ranker.ids.get(item, 0) for item in vocabulary)], np.int64))
+        own_ids = np.array([0, *(ranker.ids.get(item, 0) for item in vocabulary)], np.int64)
+        return cls(ranker, own_ids, at_once)
 
     @property
     def history_length(self) -> int:
@@ -159,7 +164,9 @@ class Translated:
 
     def __call__(self, history: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score the dataset's catalogue. Shapes [B, LONGER x L] to [B, N + 1]."""
-        scores = self.ranker.scorer(self.own_histories(history))[:, self.own_ids]
+        own = self.own_histories(history)
+        each = range(0, max(len(own), 1), self.at_once or max(len(own), 1))
+        scores = np.concatenate([self.ranker.scorer(own[at : at + each.step]) for at in each])[:, self.own_ids]
         scores[:, self.own_ids == 0] = LOWEST
         return scores
 

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 COMPARISON = "comparison.json"
 TIMED = 1000  # real histories that requests are made of
 OTHER = "candidate's other graph"
-_MEASURES = 4  # counts the ways in which comparisons have been made; one of an earlier way is made again
+_MEASURES = 5  # counts the ways in which comparisons have been made; one of an earlier way is made again
 SEED = 0  # of the bootstraps and of the order of the blocks
 
 
@@ -99,7 +99,10 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str) -> Comparison:
         raise Unsound(_unsound(bundle, incumbent.release_id, inspected.checks, by))
     served = _served(store, bundle.release_id, incumbent.release_id, threads=threads)
     rankers = {role: Ranker.of(one.bundle, one.files, graph=one.graph, threads=threads) for role, one in served.items()}
-    translated = {role: Translated.into(ranker, frozen.vocabulary) for role, ranker in rankers.items()}
+    translated = {
+        role: Translated.into(ranker, frozen.vocabulary, at_once=_at_once(line, ranker))
+        for role, ranker in rankers.items()
+    }
     fitted = references(frozen)  # before the holdout is read, so that it cannot be otherwise
 
     look = looks.take(
@@ -298,6 +301,11 @@ def _served(store: Store, candidate: str, incumbent: str, *, threads: int) -> di
         graphs[OTHER] = FP32 if bundle.serves == INT8 else INT8
     served = {role: Served(bundle=bundle, files=files, graph=graph, threads=threads) for role, graph in graphs.items()}
     return {**served, INCUMBENT: Served(bundle=own, files=own_files, graph=own.serves, threads=threads)}
+
+
+def _at_once(line: Line, ranker: Ranker) -> int | None:
+    """Give how many histories a graph scores at once, where that changes its scores."""
+    return line.budgets.batch_size if ranker.graph == INT8 else None
 
 
 def _paired(one: Evaluation, other: Evaluation, confidence: float) -> Estimate:

@@ -348,13 +348,12 @@ class Gate(_Table):
     exposure: Exposure = Exposure()
     calibration: Calibration = Calibration()
     min_users: Annotated[int, Field(ge=2)] = 100  # of the holdout; with fewer, no interval is believed
-    max_p99_ratio: float = Field(
-        default=2.0, gt=0
-    )  # to the incumbent, unless the candidate meets p99_ms by a factor of two
+    max_p99_ratio: float = Field(default=2.0, gt=0)  # to the incumbent
     max_p50_ratio: float = Field(default=2.0, gt=0)  # likewise
+    ratios_from: Share = 0.5  # of budgets.p99_ms: a p99 within it is quick enough, whatever the ratios
     latency_margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.08  # share by which a time may differ without mattering
     latency_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
-    latency_s: float = Field(default=7.0, gt=0, le=600)  # of timing, after which what is not known stays unknown
+    latency_s: float = Field(default=30.0, gt=0, le=600)  # of timing, after which what is not known stays unknown
     max_quantisation_loss: float = Field(default=0.02, ge=0)  # relative NDCG@10 that int8 may cost
     min_top10_overlap: Share = 0.9  # of fp32's top 10, that int8's must hold in the mean
     min_tail_agreement: Share = 0.95  # rank correlation of int8 with fp32 among the items of the tail

@@ -1,37 +1,11 @@
 """Check that a candidate is quick enough: within what serving can afford, and not much slower than the incumbent."""
 
-from enum import StrEnum
-
+from recsys.latency.pace import Pace, pace, told, within
 from recsys.records import Check, Comparison, Estimate, Outcome
 from recsys.settings import Budgets, Gate
 
-SPARE = 0.5  # a p99 within this share of the budget is quick enough, however much quicker the incumbent is
-
-TWINS = 0.015  # processes that serve the same differ by about so much, so a difference must be shown to be larger
-
-
-class Pace(StrEnum):
-    """What is known of how two compare."""
-
-    EQUAL = "as quick as"
-    SLOWER = "slower than"
-    FASTER = "faster than"
-    UNKNOWN = "perhaps as quick as"
-
-
-def pace(ratio: Estimate, margin: float) -> Pace:
-    """Say what an interval of times over times tells, where what lies within `margin` of 1 does not matter.
-
-    >>> pace(Estimate(value=1.01, low=0.98, high=1.04), margin=0.05) is Pace.EQUAL
-    True
-    >>> pace(Estimate(value=1.1, low=1.06, high=1.14), margin=0.05) is Pace.SLOWER
-    True
-    """
-    if ratio.low >= 1 - margin and ratio.high <= 1 + margin:
-        return Pace.EQUAL
-    if ratio.low > 1 + TWINS:
-        return Pace.SLOWER
-    return Pace.FASTER if ratio.high < 1 - TWINS else Pace.UNKNOWN
+MOST_BUSY = 0.6  # share of the time; beyond it, queues come and go in minutes and not in seconds
+NO_REST = 0.995  # share of the time from which on a queue only grows
 
 
 def checks(gate: Gate, budgets: Budgets, comparison: Comparison) -> tuple[Check, ...]:
@@ -61,22 +35,6 @@ def _p99(budgets: Budgets, comparison: Comparison) -> Check:
     )
 
 
-def told(ratio: Estimate, control: Estimate, *, limit: float, margin: float) -> Outcome:
-    """Say whether a ratio to the incumbent keeps to its limit, where what lies within `margin` of it does not matter.
-
-    Args:
-        ratio: The candidate's times over the incumbent's.
-        control: The incumbent's in one process over those in another; a machine that tells these apart decides nothing.
-        limit: How many times as long the candidate's may be.
-        margin: By which share more does not matter.
-    """
-    if pace(control, margin) in (Pace.SLOWER, Pace.FASTER):
-        return Outcome.INCONCLUSIVE
-    if ratio.high <= limit * (1 + margin):
-        return Outcome.PASS
-    return Outcome.FAIL if ratio.low > limit * (1 + TWINS) else Outcome.INCONCLUSIVE
-
-
 def _ratio(gate: Gate, budgets: Budgets, comparison: Comparison, quantile: str) -> Check:
     """The candidate is not many times slower than the incumbent, unless it is far within the budget anyway.
 
@@ -84,7 +42,7 @@ def _ratio(gate: Gate, budgets: Budgets, comparison: Comparison, quantile: str) 
     """
     limit = {"p50": gate.max_p50_ratio, "p99": gate.max_p99_ratio}[quantile]
     ratio, control = getattr(comparison.ratios, quantile), getattr(comparison.control, quantile)
-    p99, spare = comparison.candidate.latency[0].p99_ms, SPARE * budgets.p99_ms
+    p99, spare = comparison.candidate.latency[0].p99_ms, gate.ratios_from * budgets.p99_ms
     because = (
         f"{quantile} is {interval(ratio)} times the incumbent's, which is {pace(ratio, gate.latency_margin)} it, and "
         f"{limit:g} times is allowed"
@@ -110,15 +68,25 @@ def _arrivals(budgets: Budgets, comparison: Comparison) -> list[Check]:
     found = comparison.candidate.arrivals
     if found is None:
         return []
+    outcome = within(found.p99_ms, budgets.p99_ms)
+    because = (
+        f"Where {found.per_s:g} requests a second come by themselves, p99 is {interval(found.p99_ms)} ms from when "
+        f"each came, and the budget is {budgets.p99_ms:g} ms"
+    )
+    if found.busy >= NO_REST:
+        outcome = Outcome.FAIL
+        because += "; the process cannot keep up with them"
+    elif found.busy > MOST_BUSY and outcome is Outcome.PASS:
+        outcome = Outcome.INCONCLUSIVE
+        because += (
+            f"; but it is busy {found.busy:.0%} of the time, where seconds are too short to see its longest queues"
+        )
     return [
         Check(
             name="p99_arrivals",
-            outcome=within(found.p99_ms, budgets.p99_ms),
-            because=(
-                f"Where {found.per_s:g} requests a second come by themselves, p99 is {interval(found.p99_ms)} ms from "
-                f"when each came, and the budget is {budgets.p99_ms:g} ms."
-            ),
-            evidence=evidence(found.p99_ms, budgets.p99_ms),
+            outcome=outcome,
+            because=f"{because}.",
+            evidence={**evidence(found.p99_ms, budgets.p99_ms), "busy": found.busy},
         )
     ]
 
@@ -134,13 +102,6 @@ def _limit(name: str, says: str, found: float, budget: float | None, unit: str) 
             evidence={"value": found, "limit": budget},
         )
     ]
-
-
-def within(found: Estimate, limit: float) -> Outcome:
-    """Say whether the whole interval is within the limit, wholly beyond, or neither."""
-    if found.high <= limit:
-        return Outcome.PASS
-    return Outcome.FAIL if found.low > limit else Outcome.INCONCLUSIVE
 
 
 def evidence(found: Estimate, limit: float) -> dict[str, float]:

@@ -4,9 +4,10 @@ Users do not wait for each other: requests come at random instants (a Poisson pr
 still being answered, and take as long as from when they came. What is measured one request after the other knows no
 queue, and its p99 is better than what users see.
 
-Processes take turns of some seconds each, in an order that is drawn anew, so that whatever slows the machine down slows
-them all; a turn is the unit of the bootstrap. The time that other processes have the core is taken off, as it is where
-requests follow each other.
+Processes take turns of half a second, in an order that is drawn anew, so that whatever slows the machine down slows
+them all; a turn is the unit of the bootstrap. A process begins its turn with the queue that its last one left, and the
+first turns, in which queues grow to what they are, do not count. The time that other processes have the core is taken
+off, as it is where requests follow each other.
 """
 
 import time
@@ -16,13 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.clock import Clock
-from recsys.latency.intervals import Floats, Resampled, estimate
+from recsys.latency.intervals import Floats, Resampled, estimate_of_few
 from recsys.latency.orders import Answers, Arriving
 from recsys.records import Arrived, Estimate
 
 TURN_S = 0.5  # about how long a turn is
 LEAST_TURNS = 12
 FEWEST = 20  # requests of a turn
+UNCOUNTED = 1 / 6  # of the turns, the first
 PATIENCE = 2.0
 RESAMPLES = 1000
 
@@ -34,21 +36,27 @@ class Arrivals:
     per_s: float  # requests that arrive, on average
     batch_size: int
     turns: Mapping[str, Floats]  # [R, n] each: n requests in each of R turns
+    busy: Mapping[str, float]  # share of the time in which each was answering
     seed: int
 
     def result(self, role: str, *, confidence: float = 0.95) -> Arrived:
         """Give the quantiles of one role with their intervals."""
-        p50, p95, p99 = (
-            estimate(found, confidence) for found in self._drawn().quantiles(self.turns[role], [0.5, 0.95, 0.99])
-        )
+        quantiles = self._drawn().quantiles(self.turns[role], [0.5, 0.95, 0.99])
+        p50, p95, p99 = (estimate_of_few(found, self.rounds, confidence) for found in quantiles)
         return Arrived(
-            per_s=self.per_s, batch_size=self.batch_size, p50_ms=p50, p95_ms=p95, p99_ms=p99, turns=self.rounds
+            per_s=self.per_s,
+            batch_size=self.batch_size,
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            turns=self.rounds,
+            busy=self.busy[role],
         )
 
     def ratio(self, role: str, to: str, *, quantile: float = 0.99, confidence: float = 0.95) -> Estimate:
         """Say how many times the quantile of `to` that of `role` is, both resampled by the same turns."""
         one, other = (self._drawn().quantiles(self.turns[each], [quantile])[0] for each in (role, to))
-        return estimate(one / other, confidence)
+        return estimate_of_few(one / other, self.rounds, confidence)
 
     @property
     def rounds(self) -> int:
@@ -91,14 +99,29 @@ def measure_arrivals(
     n_turns = max(LEAST_TURNS, round(seconds / (TURN_S * len(roles))))
     n_requests = max(FEWEST, round(per_s * seconds / (n_turns * len(roles))))
     turns: dict[str, list[Floats]] = {role: [] for role in roles}
+    busy_ms, behind_ns = dict.fromkeys(roles, 0.0), dict.fromkeys(roles, 0)
+    counted_ns = 0
     began = clock()
     for turn in range(n_turns):
         if turn >= LEAST_TURNS and clock() - began > 1e9 * PATIENCE * seconds:
             break
-        due_ns = np.cumsum(rng.exponential(1e9 / per_s, size=n_requests)).astype(np.int64)
+        instants = np.cumsum(rng.exponential(1e9 / per_s, size=n_requests + 1)).astype(np.int64)
+        due_ns, next_ns = instants[:-1], int(instants[-1])  # the next turn's first instant would be after the last
         rows = rng.integers(n_histories, size=(n_requests, batch_size))
+        counts = turn >= UNCOUNTED * n_turns
+        counted_ns += next_ns if counts else 0
         for which in rng.permutation(len(roles)):
-            turns[roles[which]].append(servers[roles[which]].carry_out(Arriving(rows, due_ns)).ms)
+            role = roles[which]
+            timed = servers[role].carry_out(Arriving(rows, due_ns, behind_ns[role]))
+            ended_ns = behind_ns[role] + int(1e6 * (timed.wall_ms - timed.waited_ms))
+            behind_ns[role] = max(ended_ns - next_ns, 0)
+            if counts:
+                turns[role].append(timed.ms)
+                busy_ms[role] += timed.busy_ms
     return Arrivals(
-        per_s=per_s, batch_size=batch_size, turns={role: np.array(ms) for role, ms in turns.items()}, seed=seed
+        per_s=per_s,
+        batch_size=batch_size,
+        turns={role: np.array(ms) for role, ms in turns.items()},
+        busy={role: min(1e6 * ms / counted_ns, 1.0) for role, ms in busy_ms.items()},
+        seed=seed,
     )

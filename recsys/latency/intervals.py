@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from recsys.records import Estimate
 
@@ -53,3 +54,28 @@ def estimate(values: Floats, confidence: float) -> Estimate:
     """Take the first value as measured and the others as its resamples."""
     low, high = np.quantile(values[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(value=float(values[0]), low=float(low), high=float(high))
+
+
+def estimate_ratio(values: Floats, confidence: float) -> Estimate:
+    """Take the first value as the ratio that was measured, and a normal distribution of its logarithm.
+
+    A quantile far out is one of few times, so that its resamples jump between these and their own quantiles are coarse;
+    their spread is not.
+    """
+    centre = float(np.log(values[0]))
+    away = float(ndtri((1 + confidence) / 2) * np.log(values[1:]).std())
+    return Estimate(value=float(values[0]), low=float(np.exp(centre - away)), high=float(np.exp(centre + away)))
+
+
+def estimate_of_few(values: Floats, rounds: int, confidence: float) -> Estimate:
+    """Do so for what comes from few rounds, whose spread is itself not known well (Student's distribution).
+
+    Args:
+        values: As measured, and then its resamples.
+        rounds: How many there were.
+        confidence: Of the interval.
+    """
+    centre = float(np.log(values[0]))
+    spread = float(np.log(values[1:]).std()) * (rounds / max(rounds - 1, 1)) ** 0.5
+    away = float(stdtrit(max(rounds - 1, 1), (1 + confidence) / 2)) * spread
+    return Estimate(value=float(values[0]), low=float(np.exp(centre - away)), high=float(np.exp(centre + away)))

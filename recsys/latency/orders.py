@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from recsys.clock import Clock, run_delay
 
-SPIN_NS = 200_000  # so long before a request is due nobody sleeps any more, because it would wake up late
-
 Request = Callable[[], object]
 """One request that is ready to be answered: what it takes to call it is what is timed."""
 
@@ -26,6 +24,7 @@ class Timed:
     ms: NDArray[np.float64]  # [n] of each request
     waited_ms: float  # that others had the core meanwhile, which is not counted in `ms`
     wall_ms: float  # from the first to the last
+    busy_ms: float  # in which requests were being answered, less what others had the core meanwhile
 
 
 class Order(Protocol):
@@ -56,7 +55,7 @@ class Closed:
             request()
             answered = time.perf_counter_ns()
             spent[at] = max(answered - asked - (delay() - waited), 0)
-        return _timed(spent, began, waited_before, delay)
+        return _timed(spent, began, waited_before, delay, busy_ns=spent.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +68,33 @@ class Arriving:
     Args:
         rows: Numbers of the histories that each request is made of, shape [n, B].
         due_ns: When each arrives, nanoseconds after the first instant, ascending, shape [n].
+        behind_ns: How long after the first instant the process becomes free, because of requests that came before.
     """
 
     rows: NDArray[np.int64]
     due_ns: NDArray[np.int64]
+    behind_ns: int = 0
 
     def carry_out(self, ask: Ask, delay: Clock) -> Timed:
         """Time each request from the instant at which it is due."""
         requests = [ask(row) for row in self.rows]
         spent = np.zeros(len(requests))
+        busy = 0
         waited_before, began = delay(), time.perf_counter_ns()
 
         def now() -> int:
             """The time that others have had the core does not pass here, so that they cannot make a queue."""
-            return time.perf_counter_ns() - began - (delay() - waited_before)
+            return self.behind_ns + time.perf_counter_ns() - began - (delay() - waited_before)
 
         for at, (request, due) in enumerate(zip(requests, self.due_ns.tolist(), strict=True)):
             while (early := due - now()) > 0:
-                if early > SPIN_NS:
-                    time.sleep((early - SPIN_NS) / 1e9)
+                time.sleep(early / 1e9)
+            begun = now()
             request()
-            spent[at] = max(now() - due, 0)
-        return _timed(spent, began, waited_before, delay)
+            answered = now()
+            busy += answered - begun
+            spent[at] = max(answered - due, 0)
+        return _timed(spent, began, waited_before, delay, busy_ns=busy)
 
 
 class Answers(Protocol):
@@ -117,6 +121,8 @@ class Here:
             return order.carry_out(self.ask, delay)
 
 
-def _timed(spent_ns: NDArray[np.float64], began: int, waited_before: int, delay: Clock) -> Timed:
+def _timed(spent_ns: NDArray[np.float64], began: int, waited_before: int, delay: Clock, *, busy_ns: float) -> Timed:
     wall_ms = (time.perf_counter_ns() - began) / 1e6
-    return Timed(ms=spent_ns / 1e6, waited_ms=(delay() - waited_before) / 1e6, wall_ms=wall_ms)
+    return Timed(
+        ms=spent_ns / 1e6, waited_ms=(delay() - waited_before) / 1e6, wall_ms=wall_ms, busy_ms=float(busy_ns) / 1e6
+    )

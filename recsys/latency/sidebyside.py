@@ -12,9 +12,10 @@ from functools import partial
 from types import MappingProxyType
 
 from recsys.latency.arrivals import Arrivals, measure_arrivals
-from recsys.latency.blocks import Latencies, Roles, measure_latency
+from recsys.latency.blocks import P50, P99, Latencies, Roles, measure_latency
+from recsys.latency.pace import told, within
 from recsys.latency.server import Histories, Served, serving
-from recsys.records import Arrived, LatencyResult, Ratios
+from recsys.records import Arrived, LatencyResult, Outcome, Ratios
 from recsys.settings import Budgets, Gate
 
 CANDIDATE, INCUMBENT = "candidate", "incumbent"
@@ -54,19 +55,48 @@ class SideBySide:
     @property
     def ratios(self) -> Ratios:
         """Compare the candidate with the incumbent at the first batch size."""
-        return self._ratios(TWINS[CANDIDATE], TWINS[INCUMBENT])
+        return compared(self.at[0], confidence=self.confidence)
 
     @property
     def control(self) -> Ratios:
         """Compare the incumbent with itself."""
-        first, again = TWINS[INCUMBENT]
-        return self._ratios((again,), (first,))
+        return controlled(self.at[0], confidence=self.confidence)
 
-    def _ratios(self, roles: Roles, to: Roles) -> Ratios:
-        p50, p99 = (
-            self.at[0].ratio(roles, to, quantile=quantile, confidence=self.confidence) for quantile in (0.5, 0.99)
-        )
-        return Ratios(p50=p50, p99=p99)
+
+def compared(found: Latencies, *, confidence: float) -> Ratios:
+    """Compare the candidate's processes with the incumbent's."""
+    return _ratios(found, TWINS[CANDIDATE], TWINS[INCUMBENT], confidence)
+
+
+def controlled(found: Latencies, *, confidence: float) -> Ratios:
+    """Compare the incumbent's second process with its first."""
+    first, again = TWINS[INCUMBENT]
+    return _ratios(found, (again,), (first,), confidence)
+
+
+def _ratios(found: Latencies, roles: Roles, to: Roles, confidence: float) -> Ratios:
+    p50, p99 = (found.ratio(roles, to, quantiles=quantiles, confidence=confidence) for quantiles in (P50, P99))
+    return Ratios(p50=p50, p99=p99)
+
+
+def tells(gate: Gate, budgets: Budgets, found: Latencies) -> bool:
+    """Say whether what was timed so far decides about the candidate's p99 and both of its ratios, or fails one of them.
+
+    Args:
+        gate: Says what ratios are allowed.
+        budgets: Say how long a request may take.
+        found: What was timed.
+    """
+    p99 = found.result(*TWINS[CANDIDATE], confidence=gate.latency_confidence).p99_ms
+    outcomes = [within(p99, budgets.p99_ms)]
+    if p99.high > gate.ratios_from * budgets.p99_ms:
+        ratios = compared(found, confidence=gate.latency_confidence)
+        control = controlled(found, confidence=gate.latency_confidence)
+        outcomes += [
+            told(ratios.p50, control.p50, limit=gate.max_p50_ratio, margin=gate.latency_margin),
+            told(ratios.p99, control.p99, limit=gate.max_p99_ratio, margin=gate.latency_margin),
+        ]
+    return Outcome.FAIL in outcomes or Outcome.INCONCLUSIVE not in outcomes
 
 
 def started(served: Mapping[str, Served]) -> dict[str, Served]:
@@ -97,12 +127,11 @@ def time_side_by_side(
     twins = started(served)
     others = {role: one for role, one in served.items() if role not in TWINS}
     with serving({**twins, **others}, histories) as servers:
-        timed = partial(measure_latency, n_histories=len(histories), seed=seed, confidence=confidence)
+        timed = partial(measure_latency, n_histories=len(histories), seed=seed)
         both = {role: servers[role] for role in twins}
         rest = {role: servers[role] for role in others}
         briefly = min(OTHERS_S, seconds)
-        compared = TWINS[CANDIDATE], TWINS[INCUMBENT]
-        at = [timed(both, batch_size=first, seconds=seconds, compared=compared, width=gate.latency_margin)]
+        at = [timed(both, batch_size=first, seconds=seconds, enough=partial(tells, gate, budgets))]
         at += [timed(both, batch_size=batch_size, seconds=briefly) for batch_size in more]
         arrivals = (
             measure_arrivals(

@@ -32,6 +32,7 @@ class Arrived:
     p50_ms: Estimate
     p95_ms: Estimate
     p99_ms: Estimate
+    busy: float  # share of the time in which the process was answering; 1 where it could not keep up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

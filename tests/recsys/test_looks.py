@@ -92,6 +92,24 @@ def test_a_line_that_looks_twice_as_often_is_not_stopped():
     assert levels[130] > 100 * levels[99]  # the year rolls
 
 
+def test_a_line_that_looks_once_a_year_has_looks_to_spare():
+    store = MemoryStore()
+    levels = [look(store, f"c{n}", at=NOON + n * DAY, year=1).level for n in range(3)]
+    assert levels[0] == pytest.approx(0.05 / 3)
+    assert min(levels) > 0.05 / 10
+
+
+def test_a_look_has_the_number_after_the_last_one_even_where_one_is_missing():
+    store = MemoryStore()
+    for name in ("c1", "c2", "c3"):
+        look(store, name)
+    for entry in [*store.list("ledger/"), *store.list("looks/")]:
+        if b"c2" in store.get(entry.key).body:
+            store.delete(entry.key)
+    assert look(store, "c4").number == 4
+    assert [each.number for each in looks(store)] == [1, 3, 4]
+
+
 def test_a_smaller_budget_counts_what_the_larger_one_has_spent():
     store = MemoryStore()
     for n in range(20):

@@ -115,6 +115,24 @@ def test_another_vocabulary_is_answered_item_by_item_of_the_same_name(shop):
     assert asked(after_a)[0, 1:].tolist() == [3, LOWEST, 0]
 
 
+def test_so_many_histories_are_scored_at_once_as_are_asked_for_and_nothing_else_changes(shop, monkeypatch):
+    ranker = Ranker.open(shop.store, shop.bundle(TABLE, ITEMS).release_id)
+    whole = Translated.into(ranker, ITEMS)
+    histories = np.zeros((5, whole.history_length), np.int64)
+    histories[:, -1] = [1, 2, 3, 4, 1]
+    sizes = []
+    score = type(ranker.scorer).__call__
+
+    def counted(self, history):
+        sizes.append(len(history))
+        return score(self, history)
+
+    monkeypatch.setattr(type(ranker.scorer), "__call__", counted)
+    assert np.array_equal(Translated.into(ranker, ITEMS, at_once=2)(histories), whole(histories))
+    assert sizes == [2, 2, 1, 5]
+    assert Translated.into(ranker, ITEMS, at_once=2)(histories[:0]).shape == (0, 5)
+
+
 @given(
     arrays.arrays(np.int64, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=st.integers(0, 3)),
     st.integers(1, 12),

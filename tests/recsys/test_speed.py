@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from recsys.latency.pace import Pace, pace, told
 from recsys.records import Arrived, Estimate, LatencyResult, Outcome, Ratios
 from recsys.settings import Budgets, Gate
-from recsys.speed import Pace, checks, pace, told
+from recsys.speed import checks
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
@@ -79,13 +80,25 @@ def test_a_slower_candidate_fails_at_the_quantile_that_is_slower(compared):
         found = compared(ratios=replace(Ratios(p50=EQUAL, p99=EQUAL), **{name: slow}))
         assert outcomes(found, p99_ms=7) == {"p99": PASS, "p50_ratio": PASS, "p99_ratio": PASS, f"{name}_ratio": FAIL}
         assert outcomes(found, p99_ms=12)[f"{name}_ratio"] is PASS  # within half of the budget
+        strict = Gate(max_p50_ratio=1.0, max_p99_ratio=1.0, ratios_from=0.4)
+        assert outcomes(found, strict, p99_ms=12)[f"{name}_ratio"] is FAIL
+        assert outcomes(found, strict, p99_ms=15)[f"{name}_ratio"] is PASS
 
 
-@pytest.mark.parametrize(("low", "high", "outcome"), [(5, 7, PASS), (5, 7.1, INCONCLUSIVE), (7.1, 8, FAIL)])
-def test_requests_that_come_by_themselves_must_keep_to_the_budget_too(compared, low, high, outcome):
-    queue = Arrived(
-        per_s=50, batch_size=1, turns=12, p50_ms=between(2, 3), p95_ms=between(4, 5), p99_ms=between(low, high)
-    )
+@pytest.mark.parametrize(
+    ("low", "high", "busy", "outcome"),
+    [
+        (5, 7, 0.6, PASS),
+        (5, 7, 0.7, INCONCLUSIVE),  # so busy, its queue would have to be watched for longer
+        (5, 7, 0.996, FAIL),
+        (5, 7.1, 0.2, INCONCLUSIVE),
+        (7.1, 8, 0.2, FAIL),
+        (7.1, 8, 0.7, FAIL),
+    ],
+)
+def test_requests_that_come_by_themselves_must_keep_to_the_budget_too(compared, low, high, busy, outcome):
+    times = {"p50_ms": between(2, 3), "p95_ms": between(4, 5), "p99_ms": between(low, high)}
+    queue = Arrived(per_s=50, batch_size=1, turns=12, busy=busy, **times)
     assert outcomes(compared(arrivals=queue), p99_ms=7)["p99_arrivals"] is outcome
     assert "p99_arrivals" not in outcomes(compared(), p99_ms=7)
 

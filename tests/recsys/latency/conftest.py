@@ -30,7 +30,7 @@ class Process:
         ms = np.array([self.takes() for _ in order.rows], np.float64)
         wall_ms = ms.sum() + self.waits * len(ms)
         self.clock.now_ns += round(1e6 * wall_ms)
-        return Timed(ms=ms, waited_ms=self.waits * len(ms), wall_ms=wall_ms)
+        return Timed(ms=ms, waited_ms=self.waits * len(ms), wall_ms=wall_ms, busy_ms=float(ms.sum()))
 
 
 @pytest.fixture
