@@ -1,12 +1,13 @@
 """Check that a candidate shows no less of the catalogue, nor more of what is popular, than the line allows.
 
 What of it matters is the line's to say, so a measure without a margin is shown and passes. One with a margin must be
-shown to be within it, and a candidate must pass every one of them: whatever it exceeds truly, its chance of being let
-through is within one check's level, however many checks there are (intersection-union test: Berger 1982,
-"Multiparameter Hypothesis Testing and Acceptance Sampling"). So nothing is divided among them.
+shown to be within it, and where there is nothing to show it by, nothing is known. A candidate must pass every one of
+them: whatever it exceeds truly, its chance of being let through is within one check's level, however many checks there
+are (intersection-union test: Berger 1982, "Multiparameter Hypothesis Testing and Acceptance Sampling"). So nothing is
+divided among them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from recsys.exposure import COVERAGE, DIVERSITY, POPULARITY, TAIL_SHARE
@@ -20,11 +21,33 @@ def checks(gate: Gate, comparison: Comparison) -> tuple[Check, ...]:
 
     Args:
         gate: The line's margins, and the confidence of the intervals.
-        comparison: What was measured; nothing of this by earlier versions, and then there is no check.
+        comparison: What was measured; earlier versions measured nothing of this.
     """
+    measured = {result.measure for result in comparison.exposure}
     exposure = (_exposure(gate, result) for result in comparison.exposure)
+    lacking = (
+        _unknown(measure, {margin.key: getattr(gate.exposure, margin.key)}, "It was not measured")
+        for measure, margin in _MARGINS.items()
+        if measure not in measured and getattr(gate.exposure, margin.key) is not None
+    )
     calibration = comparison.calibration
-    return (*exposure, *(_calibration(gate, calibration) if calibration is not None else ()))
+    if calibration is not None:
+        return (*exposure, *lacking, *_calibration(gate, calibration))
+    limits = {name: limit for name, limit in gate.calibration.model_dump().items() if limit is not None}
+    unmeasured = [_unknown("calibration", limits, "It was not measured")] if limits else []
+    return (*exposure, *lacking, *unmeasured)
+
+
+def _unknown(name: str, limits: Mapping[str, float | None], because: str) -> Check:
+    """Say that there is nothing to judge, which decides nothing only where the line asks for nothing."""
+    asked = [f"{key} = {limit:g}" for key, limit in limits.items() if limit is not None]
+    if not asked:
+        return Check(name=name, outcome=Outcome.PASS, because=f"{because}.")
+    return Check(
+        name=name,
+        outcome=Outcome.INCONCLUSIVE,
+        because=f"{because}, so nobody knows whether {' and '.join(asked)} {'is' if len(asked) == 1 else 'are'} kept.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +89,8 @@ def _exposure(gate: Gate, result: ExposureResult) -> Check:
 def _calibration(gate: Gate, found: CalibrationResult) -> Iterator[Check]:
     candidate, limits = found.candidate, gate.calibration
     if candidate.ece is None:
-        yield Check(
-            name="calibration",
-            outcome=Outcome.PASS,
-            because=f"There is no calibration to judge: {candidate.missing}.",
+        yield _unknown(
+            "calibration", limits.model_dump(), f"There is no calibration to judge, because {candidate.missing}"
         )
         return
     reached = (
@@ -79,10 +100,10 @@ def _calibration(gate: Gate, found: CalibrationResult) -> Iterator[Check]:
     allowed = "" if limits.max_ece is None else f"{limits.max_ece:g} is allowed"
     yield _judged("calibration", reached, candidate.ece, limits.max_ece, allowed)
     if found.rise is None:
-        yield Check(
-            name="calibration against the incumbent",
-            outcome=Outcome.PASS,
-            because=f"There is nothing to compare the candidate's calibration with: {found.incumbent.missing}.",
+        yield _unknown(
+            "calibration against the incumbent",
+            {"max_ece_rise": limits.max_ece_rise},
+            f"There is nothing to compare the candidate's calibration with, because {found.incumbent.missing}",
         )
         return
     allowed = "" if limits.max_ece_rise is None else f"a rise of {limits.max_ece_rise:g} is allowed"

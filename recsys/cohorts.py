@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from recsys.settings import Cohort
 from recsys.significance import pair
 
 NONE = "none"
+NO_CASE = "the holdout has no case in it"
 """The group of cases whose column holds no value."""
 
 _DAY = 86_400_000_000  # microseconds
@@ -44,7 +46,7 @@ class Holdout:
     @property
     def popularity(self) -> NDArray[np.str_]:
         """Whether the item that was asked for belongs to the head of the catalogue. Shape [C]."""
-        return np.where(self.frozen.head[self.cases.targets], "head", "tail")
+        return np.where(self.frozen.head[self.cases.targets], *_SIDES)
 
     def _of_users(self, known: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give each case the value of its user; users are numbered by their first event, so new ones come last."""
@@ -57,14 +59,16 @@ def pair_cohorts(
     holdout: Holdout,
     candidate: NDArray[np.float64],
     incumbent: NDArray[np.float64],
+    values: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[CohortResult, ...]:
-    """Pair candidate and incumbent in each group of each cohort that has any case.
+    """Pair candidate and incumbent in each group of each cohort; one without a case is there and says so.
 
     Args:
         cohorts: As the line declares them, by name.
         holdout: Whose cases.
         candidate: Its metric per case, shape [C].
         incumbent: Its metric per case, shape [C].
+        values: Which values the line declares of a column.
     """
     users = holdout.cases.users
     found = []
@@ -73,7 +77,10 @@ def pair_cohorts(
             missing = f"the dataset was frozen without {cohort.column} of the holdout's events"
             found.append(CohortResult(cohort=name, group="", paired=None, missing=missing))
             continue
-        for group, inside in _groups(cohort, holdout):
+        for group, inside in _groups(cohort, holdout, values.get(cohort.column or "", ())):
+            if not inside.any():
+                found.append(CohortResult(cohort=name, group=group, paired=None, missing=NO_CASE))
+                continue
             paired = pair(candidate[inside], incumbent[inside], users[inside])
             found.append(CohortResult(cohort=name, group=group, paired=paired))
     return tuple(found)
@@ -83,7 +90,7 @@ def _lacks(contexts: pa.Table | None, column: str) -> bool:
     return contexts is None or column not in contexts.column_names
 
 
-def _groups(cohort: Cohort, holdout: Holdout) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _groups(cohort: Cohort, holdout: Holdout, declared: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Give the name of each group and which cases are in it, shape [C]."""
     if cohort.column is not None and holdout.contexts is not None:
         column = holdout.contexts[cohort.column]
@@ -91,7 +98,8 @@ def _groups(cohort: Cohort, holdout: Holdout) -> Iterator[tuple[str, NDArray[np.
         values = told.to_numpy()
     else:
         values = _BY[cohort.by or ""](holdout)
-    yield from _between(values, cohort.bounds) if cohort.bounds else _alike(values)
+        declared = _SIDES if cohort.by == "popularity" else ()
+    yield from _between(values, cohort.bounds) if cohort.bounds else _alike(values, declared)
 
 
 _BY: Mapping[str, Callable[[Holdout], NDArray]] = {
@@ -101,9 +109,13 @@ _BY: Mapping[str, Callable[[Holdout], NDArray]] = {
 }
 
 
-def _alike(labels: NDArray) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    for label in np.unique(labels):
-        yield str(label), labels == label
+_SIDES = ("head", "tail")
+
+
+def _alike(labels: NDArray, declared: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    found = {str(label): label for label in np.unique(labels)}
+    for name in sorted({*found, *declared}):
+        yield name, labels == found.get(name, name)
 
 
 def _between(values: NDArray[np.float64], bounds: Sequence[float]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -115,5 +127,6 @@ def _between(values: NDArray[np.float64], bounds: Sequence[float]) -> Iterator[t
     ]
     which = np.where(np.isnan(values), len(names), np.digitize(values, bounds))
     for at, name in enumerate([*names, NONE]):
-        if (inside := which == at).any():
+        inside = which == at
+        if name != NONE or inside.any():
             yield name, inside

@@ -248,6 +248,12 @@ def _quantisation(line: Line, comparison: Comparison) -> Check:
     )
 
 
+def _untold(checks: tuple[Check, ...]) -> str:
+    """Name what the gate lets through without knowing."""
+    names = regressions.undecided(checks)
+    return f" Too small to tell: {', '.join(names)}." if names else ""
+
+
 def _because(line: Line, comparison: Comparison, outcome: Outcome, checks: tuple[Check, ...]) -> str:
     """Say in one sentence why."""
     candidate, incumbent = comparison.candidate, comparison.incumbent
@@ -255,7 +261,7 @@ def _because(line: Line, comparison: Comparison, outcome: Outcome, checks: tuple
         return (
             f"{candidate.release_id} may replace {incumbent.release_id}: NDCG@10 changes by "
             f"{quality.gain(line.gate, comparison)}, p99 is {speed.interval(candidate.latency[0].p99_ms)} ms, "
-            "and every budget is kept."
+            f"and every budget is kept.{_untold(checks)}"
         )
     verb = {Outcome.FAIL: "fails", Outcome.INCONCLUSIVE: "does not show"}[outcome]
     deciding = [check for check in checks if check.outcome is outcome]

@@ -14,6 +14,8 @@ from recsys.settings import Cohort, Gate
 from recsys.significance import RELATIVE, detectable, estimate, tails
 
 POWER = 0.9  # with which a loss of `must_find` must be found
+FEWEST = 10  # users of a group of which anything is believed
+_UNDECIDED = "undecided"  # in a check's evidence: 1 where the group is too small to tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,11 @@ def checks(gate: Gate, results: Sequence[CohortResult]) -> tuple[Check, ...]:
     return tuple((tested | untested)[result.cohort, result.group] for result in declared)
 
 
+def undecided(checks: Sequence[Check]) -> list[str]:
+    """Name the groups of cohorts that were too small to tell, whether or not that blocks."""
+    return [check.name for check in checks if check.evidence.get(_UNDECIDED)]
+
+
 def _group(result: CohortResult, cohort: Cohort) -> _Group | None:
     """Give what can be tested: where the incumbent reaches nothing, nothing can be lost."""
     paired = result.paired
@@ -68,16 +75,21 @@ def _holm(groups: Sequence[_Group], level: float) -> Iterator[tuple[tuple[str, s
 
 def _judged(group: _Group, level: float, lost: bool, *, first: float) -> Check:
     found, cohort = estimate(group.paired, RELATIVE, level=level), group.cohort
-    least = detectable(group.paired, RELATIVE, margin=cohort.margin, level=first, power=POWER)
-    outcome, said = Outcome.PASS, f"a loss of {least:.1%} would have been found with {POWER:.0%}"
+    enough = group.paired.users >= FEWEST
+    least = detectable(group.paired, RELATIVE, margin=cohort.margin, level=first, power=POWER) if enough else 1.0
+    least = min(least, 1.0)  # nobody loses more than all
+    ruled_out = enough and tails(group.paired, RELATIVE, -cohort.margin).better <= level
+    undecided = not lost and not ruled_out and least > cohort.must_find
     if lost:
         outcome, said = Outcome.FAIL, "so much was lost"
-    elif least > cohort.must_find:
+    elif ruled_out:
+        outcome, said = Outcome.PASS, "a larger loss is ruled out"
+    elif undecided:
         outcome = _too_small(cohort)
-        said = (
-            f"the group is too small to tell, for only a loss of {least:.1%} would be found with {POWER:.0%}, and one "
-            f"of {cohort.must_find:.1%} must be"
-        )
+        finds = f"only a loss of {least:.1%} would be found with {POWER:.0%}" if least < 1 else "no loss would be found"
+        said = f"the group is too small to tell, for {finds}, and one of {cohort.must_find:.1%} must be"
+    else:
+        outcome, said = Outcome.PASS, f"a loss of {least:.1%} would have been found with {POWER:.0%}"
     return Check(
         name=_name(group.result),
         outcome=outcome,
@@ -94,6 +106,7 @@ def _judged(group: _Group, level: float, lost: bool, *, first: float) -> Check:
             "p": group.p,
             "level": level,
             "detectable": least,
+            _UNDECIDED: float(undecided),
             "users": group.paired.users,
         },
     )
@@ -101,9 +114,9 @@ def _judged(group: _Group, level: float, lost: bool, *, first: float) -> Check:
 
 def _untested(result: CohortResult, cohort: Cohort) -> Check:
     if result.paired is None:
-        outcome, because = _too_small(cohort), f"The cases cannot be told apart: {result.missing}."
-    else:
-        outcome, because = Outcome.PASS, f"The incumbent reaches nothing with {result.paired.users} users to lose."
+        outcome, because = _too_small(cohort), f"Nothing can be told: {result.missing}."
+        return Check(name=_name(result), outcome=outcome, because=because, evidence={_UNDECIDED: 1.0})
+    outcome, because = Outcome.PASS, f"The incumbent reaches nothing with {result.paired.users} users to lose."
     return Check(name=_name(result), outcome=outcome, because=because)
 
 

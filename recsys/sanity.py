@@ -108,7 +108,8 @@ def _graphs(files: Mapping[str, bytes]) -> Finding:
         evidence |= {
             f"{said} of {name}": value for said, value in operators.refuse_unknown(files[name], name=name).items()
         }
-    return f"{' and '.join(graphs)} hold all of their data and only operators that this runtime has.", evidence
+    holds = "hold all of their data" if len(graphs) > 1 else "holds all of its data"
+    return f"{' and '.join(graphs)} {holds} and only operators that this runtime has.", evidence
 
 
 def _names(files: Mapping[str, bytes]) -> list[str]:

@@ -156,6 +156,7 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str) -> Comparison:
             Holdout(cases=cases, frozen=frozen, begins=begins, contexts=known),
             reached[0].ndcg,
             reached[1].ndcg,
+            {name: column.values for name, column in line.feedback.columns.items()},
         ),
         sanity=inspected.checks,
         exposure=exposure.compare(*reached, frozen),

@@ -119,8 +119,8 @@ def estimate(paired: Paired, scale: Scale, *, level: float) -> Estimate:
 def detectable(paired: Paired, scale: Scale, *, margin: float, level: float, power: float) -> float:
     """Give the smallest true loss that a test for more than `margin` would find so surely.
 
-    By the normal approximation, with the users' spread as it was found: margin + (z of the level + z of the power)
-    standard errors.
+    By the normal approximation: margin + (z of the level + z of the power) standard errors, the larger of those with
+    the users' spread around what was found and around the margin. Users who all lost the same spread around neither.
 
     Args:
         paired: What was measured.
@@ -130,11 +130,15 @@ def detectable(paired: Paired, scale: Scale, *, margin: float, level: float, pow
         power: Chance to find it.
 
     Returns:
-        A loss, in units of the scale; that of fewer than two users is the largest that can be said.
+        A loss, in units of the scale; that of fewer than two users, or of users who are all alike, is the largest that
+        can be said.
     """
-    if paired.users < 2:
+    at_margin = scale.weights(-margin)
+    if _studentised(paired, at_margin) is None:
         return scale.most
-    _, error = _centre(paired, scale)
+    n, against = paired.users, _moment(paired.first, scale.slope, 1)
+    mean, square = (_moment(sums, at_margin, order) / n for order, sums in ((1, paired.first), (2, paired.second)))
+    error: float = max(_centre(paired, scale)[1], ((square - mean**2) / (n - 1)) ** 0.5 / (against / n))
     degrees = paired.users - 1
     return min(margin + float(stdtrit(degrees, 1 - level) + stdtrit(degrees, power)) * error, scale.most)
 

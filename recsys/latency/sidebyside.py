@@ -35,15 +35,15 @@ class SideBySide:
     at: tuple[Latencies, ...]  # of candidate and incumbent, in the order of the batch sizes
     others: tuple[Latencies, ...]  # of whatever else is served, likewise
     arrivals: Arrivals | None
-    cold_start_s: Mapping[str, float]
-    memory_mib: Mapping[str, float]
+    cold_start_s: Mapping[str, float]  # the shortest of a role's processes: what else happens only makes it longer
+    memory_mib: Mapping[str, float]  # the most that any of them held
     graphs: Mapping[str, str]
     confidence: float
 
     def results(self, role: str) -> tuple[LatencyResult, ...]:
         """Give what one role takes at each batch size."""
         found = (
-            latencies.result(*TWINS.get(role, (role,)), confidence=self.confidence)
+            latencies.result(*_of(role), confidence=self.confidence)
             for latencies in (self.at if role in TWINS else self.others)
         )
         return tuple(replace(result, graph=self.graphs[role]) for result in found)
@@ -99,6 +99,10 @@ def tells(gate: Gate, budgets: Budgets, found: Latencies) -> bool:
     return Outcome.FAIL in outcomes or Outcome.INCONCLUSIVE not in outcomes
 
 
+def _of(role: str) -> Roles:
+    return TWINS.get(role, (role,))
+
+
 def started(served: Mapping[str, Served]) -> dict[str, Served]:
     """Give what the processes of candidate and incumbent serve, by their names and in the order of their start."""
     names = {role: iter(names) for role, names in TWINS.items()}
@@ -149,8 +153,8 @@ def time_side_by_side(
             at=tuple(at),
             others=tuple(timed(rest, batch_size=n, seconds=briefly) for n in budgets.batch_sizes) if rest else (),
             arrivals=arrivals,
-            cold_start_s={role: server.started.cold_start_s for role, server in servers.items()},
-            memory_mib={role: server.peak_mib for role, server in servers.items()},
+            cold_start_s={role: min(servers[each].started.cold_start_s for each in _of(role)) for role in served},
+            memory_mib={role: max(servers[each].peak_mib for each in _of(role)) for role in served},
             graphs={role: one.graph for role, one in served.items()},
             confidence=confidence,
         )

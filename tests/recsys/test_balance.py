@@ -110,16 +110,27 @@ def test_calibration_is_held_against_the_incumbent_s(limit, outcome):
     assert (found.name, found.outcome) == ("calibration against the incumbent", outcome)
 
 
-def test_where_there_are_no_probabilities_that_is_said():
+def test_where_there_are_no_probabilities_that_is_said_and_a_margin_is_not_known_to_be_kept():
     without = Reliability(release_id="b", missing=NONE)
-    [found] = of_calibration(replace(BOTH, candidate=without, rise=None), max_ece=0.001)
-    assert (found.outcome, found.because) == (PASS, f"There is no calibration to judge: {NONE}.")
-    first, second = of_calibration(replace(BOTH, incumbent=without, rise=None), max_ece=0.001, max_ece_rise=0.001)
-    assert first.outcome is FAIL
-    assert second.outcome is PASS
-    assert second.because.endswith(f"{NONE}.")
+    unable = replace(BOTH, candidate=without, rise=None)
+    [found] = of_calibration(unable)
+    assert (found.outcome, found.because) == (PASS, f"There is no calibration to judge, because {NONE}.")
+    [found] = of_calibration(unable, max_ece=0.001)
+    assert found.outcome is INCONCLUSIVE
+    assert found.because.endswith(f"{NONE}, so nobody knows whether max_ece = 0.001 is kept.")
+    [found] = of_calibration(unable, max_ece=0.01, max_ece_rise=0.002)
+    assert found.because.endswith("whether max_ece = 0.01 and max_ece_rise = 0.002 are kept.")
+    first, second = of_calibration(replace(BOTH, incumbent=without, rise=None), max_ece=0.001)
+    assert (first.outcome, second.outcome) == (FAIL, PASS)
+    assert second.because.endswith(f"because {NONE}.")
+    _, second = of_calibration(replace(BOTH, incumbent=without, rise=None), max_ece_rise=0.001)
+    assert second.outcome is INCONCLUSIVE
 
 
-def test_what_earlier_versions_did_not_measure_is_not_checked(a_comparison, a_scorecard):
+def test_what_earlier_versions_did_not_measure_is_not_known_where_the_line_asks_for_it(a_comparison, a_scorecard):
     comparison = a_comparison(a_scorecard("a", 0.1), a_scorecard("b", 0.1))
-    assert checks(Gate(exposure=Exposure(max_coverage_loss=0.0)), comparison) == ()
+    assert checks(Gate(), comparison) == ()
+    [found] = checks(Gate(exposure=Exposure(max_coverage_loss=0.0)), comparison)
+    assert (found.name, found.outcome) == ("coverage", INCONCLUSIVE)
+    [found] = checks(Gate(calibration=Calibration(max_ece=0.1)), comparison)
+    assert (found.name, found.outcome) == ("calibration", INCONCLUSIVE)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.cohorts import Holdout, pair_cohorts
+from recsys.cohorts import NO_CASE, Holdout, pair_cohorts
 from recsys.dataset import assemble
 from recsys.parts import cases, join
 from recsys.settings import Cohort
@@ -86,9 +86,14 @@ def test_each_case_belongs_to_the_group_that_the_line_says(cohort, groups):
     assert {each.group: (each.paired.users, *each.paired.first) for each in found} == groups
 
 
-def test_a_group_without_a_case_is_not_there():
+def test_a_group_that_the_line_declares_and_no_case_is_in_says_so():
     found = pair_cohorts({"old": Cohort(by="tenure", bounds=(1000,))}, holdout(), CANDIDATE, INCUMBENT)
-    assert [each.group for each in found] == ["under 1000"]
+    assert [(each.group, each.missing) for each in found] == [("under 1000", ""), ("1000 and more", NO_CASE)]
+    assert found[1].paired is None
+    values = {"device": ["app", "television"]}
+    found = pair_cohorts({"device": Cohort(column="device")}, holdout(), CANDIDATE, INCUMBENT, values)
+    assert {each.group for each in found if each.missing == NO_CASE} == {"television"}
+    assert "app" in {each.group for each in found if each.paired}
 
 
 @pytest.mark.parametrize("contexts", [None, CONTEXTS.drop_columns(["device"])])

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from recsys.records import CohortResult, Outcome
-from recsys.regressions import checks
+from recsys.regressions import checks, undecided
 from recsys.settings import Cohort, Gate
 from recsys.significance import pair
 
@@ -86,7 +86,34 @@ def test_cases_that_cannot_be_told_apart_are_said(too_small, outcome):
     unknown = CohortResult(cohort="device", group="", paired=None, missing="the dataset was frozen without device")
     [found] = checks(gate(too_small=too_small), [unknown])
     assert (found.name, found.outcome) == ("cohort device", outcome)
-    assert found.because == "The cases cannot be told apart: the dataset was frozen without device."
+    assert found.because == "Nothing can be told: the dataset was frozen without device."
+
+
+@pytest.mark.parametrize(("too_small", "outcome"), [("is said", PASS), ("blocks", INCONCLUSIVE)])
+def test_users_who_all_lose_everything_are_no_proof_that_nothing_is_lost(too_small, outcome):
+    lost = pair(np.zeros(40), np.full(40, 0.2), np.arange(40))  # alike, so that nothing is known of what chance does
+    few = losing(0.0, users=8, spread=1e-4)
+    for paired in (lost, few):
+        [found] = checks(gate(too_small=too_small, must_find=0.9, margin=0.01), results(phone=paired))
+        assert found.outcome is outcome
+        assert "too small to tell, for no loss would be found, and one of 90.0% must be" in found.because
+        assert undecided([found]) == ["cohort device: phone"]
+
+
+def test_a_larger_loss_that_is_ruled_out_passes_whatever_would_be_found():
+    """So few users would show a loss of no less than 20 %; but these gain, and by far more than chance does."""
+    gaining = losing(-0.9, users=20, spread=0.08)
+    [found] = checks(gate(must_find=0.1, too_small="blocks"), results(phone=gaining))
+    assert found.evidence["detectable"] > 0.1
+    assert found.outcome is PASS
+    assert "a larger loss is ruled out" in found.because
+    assert undecided([found]) == []
+
+
+def test_no_loss_is_larger_than_all():
+    [found] = checks(gate(must_find=0.5), results(phone=losing(0.0, users=10, spread=0.2)))
+    assert found.evidence["detectable"] == 1.0
+    assert "100" not in found.because.partition(";")[2]
 
 
 def test_where_the_incumbent_reaches_nothing_nothing_is_lost_and_no_level_spent():
