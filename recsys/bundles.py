@@ -126,6 +126,19 @@ def read_files(store: Store, bundle: Bundle) -> dict[str, bytes]:
     return {name: _verified(store, bundle, name) for name in bundle.files}
 
 
+def damaged(store: Store, bundle: Bundle) -> list[str]:
+    """Name the files of a bundle that are missing, or whose bytes are not those of the manifest."""
+
+    def wrong(name: str) -> bool:
+        try:
+            _verified(store, bundle, name)
+        except BadBundle:
+            return True
+        return False
+
+    return [name for name in bundle.files if wrong(name)]
+
+
 def fetch_bundle(store: Store, release_id: str, folder: Path) -> Path:
     """Copy a verified bundle, its manifest included, into `folder`.
 

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recsys import dataset as datasets
-from recsys import golden, ledger
+from recsys import golden, ledger, restore
 from recsys.bundles import (
     EARLY,
     FP32,
     INT8,
     VOCABULARY,
     WEIGHTS,
-    find_bundle,
     identify,
     keep_bundle,
     refer,
@@ -59,6 +58,9 @@ WORTH = 0.95  # int8 counts as faster where its p50 is at most this share of fp3
 def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
     """Export, check and quantise the candidate into an immutable bundle; the same candidate gives the same release.
 
+    Packaged again, a bundle is held against its manifest, and files that are gone or have other bytes are put back; a
+    manifest that is gone or broken, from the ledger.
+
     Every pass of `recsys.quantize` is tried, and `choose_graph` takes one. (The network has been refitted on the
     validation windows on which they are: these compare graphs of one model, and say nothing of the model.)
 
@@ -69,8 +71,10 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
 
     Raises:
         BadBundle: Weights or the scores of fp32 are not finite, all scores are the same, or the graph does not score as
-            the network does.
-        BadObject: The weights are not those that the candidate was made with, or do not belong to its configuration.
+            the network does. Or a file of the bundle that was packaged before has other bytes, and what is made of the
+            candidate now has others still.
+        BadObject: What was packaged before cannot be read. Or the weights are not those that the candidate was made
+            with, or do not belong to its configuration.
         NoFeedback: The candidate's dataset is gone.
     """
     frozen = datasets.load(store, datasets.dataset(store, candidate.dataset_id))
@@ -80,16 +84,17 @@ def package(line: Line, store: Store, candidate: Candidate) -> Bundle:
     cases = _window_cases(frozen)
     largest_error = compare(graph, network, cases)
     packaged_at = f"packaged/{_made_of(line, candidate, graph)}.json"
+    bodies = {FP32: graph, WEIGHTS: weights, VOCABULARY: json.dumps(frozen.vocabulary, ensure_ascii=False).encode()}
+    if candidate.early_key:
+        bodies[EARLY] = _verified(store, candidate, candidate.early_key, candidate.early_sha256)
     if (before := _packaged(store, packaged_at)) is not None:
+        restore.restore(store, before, bodies, cases)
         return _written_down(store, before)  # who packaged it may have died before that
     graphs = {UNQUANTISED: graph, **quantisations(graph)}
     trials = try_graphs(line, graphs, cases, history_length=_length(network), tail=_tail(frozen))
     choice = choose_graph(line, trials)
-    bodies = {FP32: graph, WEIGHTS: weights, VOCABULARY: json.dumps(frozen.vocabulary, ensure_ascii=False).encode()}
     if choice.int8 is not None:
         bodies[INT8] = graphs[choice.int8]
-    if candidate.early_key:
-        bodies[EARLY] = _verified(store, candidate, candidate.early_key, candidate.early_sha256)
     files = {name: refer(body) for name, body in bodies.items()}
     made = Bundle(
         release_id=identify(
@@ -326,9 +331,14 @@ _FLOORS = {"max_quantisation_loss", "min_top10_overlap", "min_tail_agreement", "
 def _packaged(store: Store, at: str) -> Bundle | None:
     """Give the bundle that an earlier packaging made: timing may choose another graph each time, and did once."""
     try:
-        return find_bundle(store, str(json.loads(store.get(at).body)["release_id"]))
+        release_id = str(json.loads(store.get(at).body)["release_id"])
     except NotFound:
         return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadObject(
+            f"{at} must say which release was packaged, but does not.", key=at, reason=str(error)
+        ) from error
+    return restore.find(store, release_id)
 
 
 def _announced(store: Store, at: str, bundle: Bundle) -> Bundle:

@@ -7,13 +7,14 @@ import torch
 
 from recsys import bundles, ledger
 from recsys import dataset as datasets
-from recsys.bundles import FP32, GOLDEN, INT8, VOCABULARY, WEIGHTS, find_bundle, read_bundle
+from recsys.bundles import FP32, GOLDEN, INT8, MANIFEST, VOCABULARY, WEIGHTS, find_bundle, read_bundle
 from recsys.checkpoints import keep_weights
 from recsys.errors import BadBundle, BadObject
 from recsys.export import MAX_ERROR, choose_graph, compare, package, try_graphs
 from recsys.models import FAMILIES
 from recsys.ranker import Ranker
 from recsys.records import Candidate, Estimate, GraphTrial
+from recsys.restore import restore
 from recsys.settings import Budgets, Gate
 from recsys.store import open_store
 from recsys.training import train
@@ -107,6 +108,32 @@ def test_packaged_again_it_is_the_same_release_and_nothing_of_it_is_written_twic
     assert package(shop.line, shop.store, replace(candidate, candidate_id="another name", by="somebody")) == bundle
     assert {entry.key: entry.etag for entry in shop.store.list("releases/")} == before
     assert ledger.read(shop.store, what="packaged") == packaged
+
+
+@pytest.mark.parametrize("name", [FP32, INT8, WEIGHTS, VOCABULARY, GOLDEN, MANIFEST])
+@pytest.mark.parametrize("spoil", ["changed", "gone"])
+def test_packaged_again_it_has_every_file_that_was_changed_or_lost(trained, name, spoil):
+    shop, candidate, _, bundle = trained
+    at = bundles.key(bundle.release_id, name)
+    before = shop.store.get(at).body
+    shop.store.put(at, before[:-9]) if spoil == "changed" else shop.store.delete(at)
+    assert package(shop.line, shop.store, candidate) == bundle
+    assert shop.store.get(at).body == before
+    assert not bundles.damaged(shop.store, bundle)
+
+
+def test_a_file_that_cannot_be_made_again_is_named_and_the_others_are_put_back(trained, cases):
+    shop, _, _, bundle = trained
+    bodies = read_bundle(shop.store, bundle.release_id)[1]
+    for name in (VOCABULARY, WEIGHTS):
+        shop.store.put(bundles.key(bundle.release_id, name), b"other bytes")
+    with pytest.raises(
+        BadBundle, match=r"^weights\.safetensors of two_tower-\w+ must have the bytes of the manifest"
+    ) as bad:
+        restore(shop.store, bundle, {**bodies, WEIGHTS: b"of another training"}, cases)
+    assert bad.value.file == WEIGHTS
+    assert bundles.damaged(shop.store, bundle) == [WEIGHTS]
+    assert restore(shop.store, bundle, bodies, cases) == [WEIGHTS]
 
 
 def test_the_graph_says_nothing_of_where_it_was_made(trained):
