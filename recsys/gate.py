@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from recsys import balance, channel, decisions, ledger, quality, regressions, speed
+from recsys import balance, channel, decisions, ledger, novelty, quality, regressions, speed
 from recsys.bundles import INT8, key
 from recsys.channel import Pointer
 from recsys.errors import NoRelease, NotFound
@@ -72,18 +72,21 @@ def keep(
     """
     kept = _kept(store, found.candidate)
     same = kept if kept and to_json(replace(kept, by=found.by)) == to_json(found) else None
-    decisions.keep(line, store, same or found, comparison, dataset_id=dataset_id, again=again, judged_s=judged_s)
+    record = decisions.keep(
+        line, store, same or found, comparison, dataset_id=dataset_id, again=again, judged_s=judged_s
+    )
     if same:
         return same
     body = to_json(found)
     ledger.append(
         store,
         ledger.Entry(
+            at=record.at,
             what="gated",
             who=found.by,
             why=found.because,
             evidence=dump(found),
-            id=f"gated-{hashlib.sha256(body).hexdigest()[:32]}",
+            id=f"gated-{hashlib.sha256(body + record.at.isoformat().encode()).hexdigest()[:32]}",
         ),
     )
     store.put(key(found.candidate, VERDICT), body)
@@ -122,10 +125,8 @@ def judge(
     Raises:
         ValueError: `again` says nothing.
     """
-    if again is not None and not again.strip():
-        raise ValueError("again must say why a release that was rolled back may come back, but is empty.")
     checks = (
-        _novelty(comparison, moves, again),
+        novelty.check(comparison.candidate.release_id, comparison.incumbent.release_id, moves, again),
         *comparison.sanity,
         _sanity(comparison),
         _users(line, comparison),
@@ -160,31 +161,6 @@ def _kept(store: Store, release_id: str) -> Verdict | None:
         return parse(Verdict, key(release_id, VERDICT), store.get(key(release_id, VERDICT)).body)
     except NotFound:
         return None
-
-
-def _novelty(comparison: Comparison, moves: Sequence[Pointer], again: str | None) -> Check:
-    """There is something to release, and nobody has decided against it.
-
-    The same model packaged again is the same release. One that a person rolled back would otherwise come back as soon
-    as the loop looks at the same dataset again, with all that was wrong with it.
-    """
-    same = comparison.candidate.release_id == comparison.incumbent.release_id
-    back = channel.given_up(moves).get(comparison.candidate.release_id)
-    if same or back is None:
-        outcome = Outcome.FAIL if same else Outcome.PASS
-        because = f"The candidate is {'the' if same else 'another than the'} release in production."
-    else:
-        outcome = Outcome.PASS if again else Outcome.FAIL
-        because = (
-            f"{back.by} rolled the candidate back in generation {back.generation} ({back.reason.strip().rstrip('.')}), "
-            f"and {'somebody' if again else 'nobody'} has said why it may come back."
-        )
-    return Check(
-        name="novelty",
-        outcome=outcome,
-        because=because,
-        evidence={"generation": moves[-1].generation} if moves else {},  # a verdict is on one turn of production
-    )
 
 
 def _sanity(comparison: Comparison) -> Check:

@@ -1,6 +1,7 @@
 """Move production: forward to a candidate that passed the gate, back to an earlier release, or to the baseline."""
 
 import hashlib
+import json
 import logging
 import uuid
 from collections.abc import Callable
@@ -63,10 +64,10 @@ def release(
     nonce = people.digest(verdict)
     override = override if verdict.outcome is not Outcome.PASS else None
     if verdict.outcome is not Outcome.PASS:
-        _check_held(line, store, verdict, override)
+        require_pass(line, store, verdict, override)
     bundle = _as_packaged(store, verdict.candidate)
     if line.approval is not None:
-        _hear(line, store, verdict, answer, bundle, nonce)
+        _hear(line, store, verdict, answer, bundle, nonce, override)
     reason = people.overridden(verdict, override) if override else verdict.because
     moved = _move(
         store,
@@ -82,24 +83,50 @@ def release(
     return moved
 
 
-def hold(line: Line, store: Store, verdict: Verdict, *, refused: str = "", override: Override | None = None) -> Held:
-    """Write down that a candidate did not pass, once for each verdict, and once for each that nobody may override.
+def require_pass(line: Line, store: Store, verdict: Verdict, override: Override | None) -> None:
+    """Hold what is no pass, unless a person overrides what may be overridden; the ledger says so.
+
+    Each gating is held once, and each wish to override it that is refused once: the same words of the same person are
+    the same wish.
 
     Args:
         line: Whose production stays as it is.
         store: The line's part of the store.
         verdict: What the gate said, no pass.
-        refused: Why `override` is refused.
-        override: That somebody wished.
+        override: Who wants it released all the same, and why.
 
-    Returns:
-        What to raise.
+    Raises:
+        Held: Nobody overrides the verdict, or nobody may.
     """
-    who, why = (override.by, refused) if override else (verdict.by, verdict.because)
-    entry_id = f"held-{people.digest(verdict)}{'-override' if override else ''}"
-    ledger.append(store, ledger.Entry(what="held", who=who, why=why, evidence=dump(verdict), id=entry_id))
+    if override is None:
+        raise _held(line, store, verdict, who=verdict.by, why=verdict.because)
+    try:
+        people.check_override(verdict, override)
+    except Held as held:
+        refused = f"{str(held).rstrip('.')}. The reason was: {override.reason.strip().rstrip('.')}."
+        raise _held(line, store, verdict, who=override.by, why=refused, override=override) from held
+
+
+def _held(
+    line: Line, store: Store, verdict: Verdict, *, who: str, why: str, override: Override | None = None, also: str = ""
+) -> Held:
+    """Write down that a candidate is held, and give what to raise."""
+    evidence = {**dump(verdict), **({"override": dump(override)} if override else {})}
+    entry_id = f"held-{people.digest(verdict)}{also}{_turn(store, verdict)}{_wish(override)}"
+    ledger.append(store, ledger.Entry(what="held", who=who, why=why, evidence=evidence, id=entry_id))
     log.info("%s: %s", line.name, why)
     return Held(why)
+
+
+def _turn(store: Store, verdict: Verdict) -> str:
+    """Tell gatings with the same verdict apart, by when each was judged."""
+    at = next((record.at for record in decisions.records(store, verdict.candidate) if record.verdict == verdict), None)
+    return f"-{at:%Y%m%dT%H%M%S.%f}" if at else ""
+
+
+def _wish(override: Override | None) -> str:
+    """Name a wish to override by who and why."""
+    return f"-override-{_digest(json.dumps(dump(override)))}" if override else ""
 
 
 def rollback(
@@ -121,7 +148,8 @@ def rollback(
 
     Raises:
         NoRelease: There is nothing to go back to, or `to` was never let through.
-        BadBundle: The bytes of the release are not those of its manifest; production stays as it is.
+        BadBundle: The bytes of the release are not those of its manifest, or its graph, if it has never served, answers
+            its golden requests otherwise than when it was packaged; production stays as it is.
         LostRace: Production changed while this ran.
         ValueError: The reason or the name is empty, or `to` is in production already.
     """
@@ -138,7 +166,10 @@ def rollback(
         raise ValueError(f"to must be another release than the one in production, but both are {target!r}.")
     if to is not None and not _was_good(line, store, target):
         raise NoRelease(f"{target!r} must have been in production{_or_passed(line)}, but has not.")
-    read_bundle(store, target)
+    if _has_served(store, target):
+        read_bundle(store, target)  # in haste, and serving asks for itself
+    else:
+        _as_packaged(store, target)
     return _move(store, to=target, expect=now.release_id, by=by, reason=reason, nonce=nonce, what="rolled back")
 
 
@@ -176,17 +207,15 @@ def install_baseline(line: Line, store: Store, dataset: Dataset, *, by: str) -> 
         return installed
 
 
-def _check_held(line: Line, store: Store, verdict: Verdict, override: Override | None) -> None:
-    """Hold what is no pass, unless a person overrides what may be overridden."""
-    if override is None:
-        raise hold(line, store, verdict)
-    try:
-        people.check_override(verdict, override)
-    except Held as held:
-        raise hold(line, store, verdict, refused=str(held), override=override) from held
-
-
-def _hear(line: Line, store: Store, verdict: Verdict, answer: Answer | None, bundle: Bundle, nonce: str) -> None:
+def _hear(
+    line: Line,
+    store: Store,
+    verdict: Verdict,
+    answer: Answer | None,
+    bundle: Bundle,
+    nonce: str,
+    override: Override | None,
+) -> None:
     """Hold what people have not approved, and write down what they said."""
     assert line.approval is not None  # else nobody is asked
     if answer is None:
@@ -194,9 +223,8 @@ def _hear(line: Line, store: Store, verdict: Verdict, answer: Answer | None, bun
             f"{line.name} needs the approval of one of {list(line.approval.users)}, for which only the DAG "
             f"promote_{line.name} can ask, so {verdict.incumbent} stays instead of {verdict.candidate}."
         )
-        entry = ledger.Entry(what="held", who=verdict.by, why=why, evidence=dump(verdict), id=f"held-{nonce}-unasked")
-        ledger.append(store, entry)
-        raise Held(why)
+        who = override.by if override else verdict.by
+        raise _held(line, store, verdict, who=who, why=why, override=override, also="-unasked")
     said = people.hear(line.approval, verdict, answer, searched_by=bundle.by)
     _say(store, verdict, said, f"{nonce}-{_digest(answer.run + answer.at.isoformat())}", answer)
     if said.what != "approved":
@@ -289,9 +317,14 @@ def _way_back(store: Store, now: Pointer) -> str:
     return now.previous
 
 
+def _has_served(store: Store, release_id: str) -> bool:
+    """Whether a release was in production, as far as the channel remembers."""
+    return any(move.release_id == release_id for move in channel.history(store))
+
+
 def _was_good(line: Line, store: Store, release_id: str) -> bool:
     """Whether a release was in production, as far as the channel remembers, or passed the gate and needs no more."""
-    if any(move.release_id == release_id for move in channel.history(store)):
+    if _has_served(store, release_id):
         return True
     if line.approval is not None:
         return False

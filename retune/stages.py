@@ -454,19 +454,35 @@ def package(site: Site, candidate: Candidate) -> Bundle:
     return export.package(site.line, site.store, candidate)
 
 
-def measure(site: Site, bundle: Bundle, *, by: str) -> Comparison:
+def measure(
+    site: Site, bundle: Bundle, *, by: str, again: str | None = None, override: Override | None = None
+) -> Comparison:
     """Measure the bundle and the incumbent on the same locked holdout, side by side; the ledger says who read it.
 
-    Raises:
-        Held: The bundle is not sound. Nothing was measured of it, the holdout was not read, and the verdict is kept.
-    """
-    from recsys import gate, release, scorecard
+    Args:
+        site: The line.
+        bundle: The candidate's.
+        by: Who asks.
+        again: Why a release that was rolled back may come back; None: it may not.
+        override: Who wants it released whatever the gate says, which the ledger has if it is refused here.
 
-    try:
-        return scorecard.measure(site.line, site.store, bundle, by=by)
-    except Unsound as unsound:
-        verdict = gate.keep(site.line, site.store, unsound.verdict, dataset_id=bundle.dataset_id)
-        raise release.hold(site.line, site.store, verdict) from unsound
+    Raises:
+        Held: The bundle is what is in production, or was rolled back and may not come back, or is not sound. Nothing
+            was measured of it, the holdout was not read, and the verdict is kept.
+        ValueError: `again` says nothing.
+    """
+    from recsys import channel, gate, novelty, release, scorecard
+
+    moves = channel.history(site.store)
+    found = novelty.refusal(bundle, moves, by=by, again=again, overridden=override is not None)
+    if found is None or not moves:
+        try:
+            return scorecard.measure(site.line, site.store, bundle, by=by)
+        except Unsound as unsound:
+            found = unsound.verdict
+    verdict = gate.keep(site.line, site.store, found, dataset_id=bundle.dataset_id)
+    release.require_pass(site.line, site.store, verdict, override)
+    raise AssertionError("nobody overrides what is broken, or in production already")
 
 
 def verdict(site: Site, release_id: str) -> Verdict:

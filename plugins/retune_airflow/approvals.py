@@ -9,6 +9,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from recsys import people
+from recsys.errors import Held
 from recsys.records import Answer, Outcome, Verdict, dump, load
 from recsys.settings import Line
 from retune_airflow import policies, runs
@@ -52,11 +53,16 @@ class Approve(ApprovalOperator):
         """Ask, with what the gate said.
 
         Raises:
-            AirflowSkipException: The gate does not pass the candidate, and nobody overrides that.
+            AirflowSkipException: The gate does not pass the candidate, and nobody overrides that, or nobody may.
         """
         verdict, override = load(Verdict, self.verdict), runs.override(context)
         if verdict.outcome is not Outcome.PASS and override is None:
             raise AirflowSkipException(verdict.because)
+        if verdict.outcome is not Outcome.PASS and override is not None:
+            try:
+                people.check_override(verdict, override)
+            except Held as held:  # which the task `release` writes down
+                raise AirflowSkipException(str(held)) from held
         self.subject = f"May {verdict.candidate} replace {verdict.incumbent}?"
         self.body = _body(verdict, asked_by=runs.by(context), why=override.reason if override else "")
         super().execute(context)

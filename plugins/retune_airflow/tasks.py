@@ -269,10 +269,19 @@ def package(line: str) -> Json:
 
 @task
 def measure(line: str, bundle: Json) -> Json:
-    """Measure the bundle and the incumbent on the same locked holdout, side by side; an unsound one skips this."""
-    by = runs.by(get_current_context())
+    """Measure bundle and incumbent side by side on the same locked holdout; what is not sound or not new skips this."""
+    context = get_current_context()
+    again = runs.reason(context) if context["params"]["again"] else None
     with _skipped(Held):
-        return dump(stages.measure(stages.site(line), load(Bundle, bundle), by=by))
+        return dump(
+            stages.measure(
+                stages.site(line),
+                load(Bundle, bundle),
+                by=runs.by(context),
+                again=again,
+                override=runs.override(context),
+            )
+        )
 
 
 @task
@@ -284,8 +293,12 @@ def gate(line: str, comparison: Json) -> Json:
 
 
 @task(trigger_rule=TriggerRule.NONE_FAILED)  # where nobody is to be asked, `approve` is skipped
-def release(line: str, verdict: Json, answer: Json | None = None) -> Json:
+def release(line: str, verdict: Json | None, answer: Json | None = None) -> Json:
     """Move production to the candidate and announce it; one that the gate or people hold skips this."""
+    if verdict is None:
+        raise AirflowSkipException(
+            "Nothing was measured, so there is no verdict to release by; the task measure says why."
+        )
     with _skipped(Held):
         moved = stages.release(
             stages.site(line),

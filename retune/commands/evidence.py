@@ -88,7 +88,7 @@ def _show(site: stages.Site, release_id: str, page: Path | None, *, as_json: boo
         raise NoRelease(f"{release_id!r} must have been judged, but no record of a gating is kept.")
     newest, lies = records[0], decisions.page_key(places[0])
     if page is not None:
-        page.write_bytes(site.store.get(lies).body)
+        _write(page, site.store.get(lies).body)
     verdict, url = newest.verdict, f"{site.store.url}/{lies}"
     show(
         as_json,
@@ -107,6 +107,13 @@ def _show(site: stages.Site, release_id: str, page: Path | None, *, as_json: boo
             title="Earlier gatings",
         ),
     )
+
+
+def _write(page: Path, body: bytes) -> None:
+    try:
+        page.write_bytes(body)
+    except OSError as error:
+        raise ValueError(f"--page {page}: must be a file that can be written, but {error.strerror}.") from error
 
 
 def _facts(record: GateRecord) -> list[tuple[str, str]]:

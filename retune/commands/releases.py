@@ -35,7 +35,7 @@ def promote(
     wish = Override(by=who(by), reason=reason) if override and reason else None
     bundle = stages.package(site, stages.newest_candidate(site, plan))
     try:
-        comparison = stages.measure(site, bundle, by=who(by))
+        comparison = stages.measure(site, bundle, by=who(by), again=reason if again else None, override=wish)
         verdict = stages.gate(site, comparison, by=who(by), again=reason if again else None)
         released = stages.release(site, verdict, override=wish)
     except Held as held:
@@ -54,7 +54,7 @@ def promote(
 def _check_reason(*, again: bool, override: bool, reason: str | None) -> None:
     if again and override:
         raise ValueError("--again and --override must not both be given: an override brings back what it names, too.")
-    if again and not reason:
+    if again and not (reason and reason.strip()):
         raise ValueError("--again brings back what was rolled back and therefore needs --reason.")
     if override and not (reason and reason.strip()):
         raise ValueError("--override releases what the gate does not pass and therefore needs --reason.")

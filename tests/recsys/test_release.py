@@ -28,7 +28,7 @@ from recsys.records import (
     dump,
 )
 from recsys.release import current, install_baseline, release, rollback
-from recsys.settings import Approval
+from recsys.settings import Approval, Gate
 
 ITEMS = ("a", "b", "c")
 REASON = "It recommends the same film to everybody."
@@ -221,6 +221,47 @@ def test_a_rollback_to_a_name_needs_a_release_that_was_good(shop, third):
     for each in (third[0], passed):
         back = rollback(shop.line, shop.store, to=each.release_id, reason=REASON, by="operator")
         assert back.release_id == each.release_id
+
+
+@pytest.mark.parametrize("golden", [True, False])
+def test_what_passed_but_never_served_is_asked_its_golden_requests_where_it_has_any(shop, third, golden):
+    passed = bundle(shop, 3)
+    if golden:
+        passed = shop.with_golden(passed, graph_of=shop.bundle(-np.arange(16).reshape(4, 4), ITEMS))
+    shop.store.put(bundles.key(passed.release_id, VERDICT), json.dumps(dump(verdict(passed, third[2]))).encode())
+    to = {"to": passed.release_id, "reason": REASON, "by": "operator"}
+    if golden:
+        with pytest.raises(BadBundle, match=r"must answer the 2 requests of golden\.json"):
+            rollback(shop.line, shop.store, **to)
+        assert current(shop.store).release_id == third[2].release_id
+    else:
+        assert rollback(shop.line, shop.store, **to).release_id == passed.release_id
+
+
+def test_each_wish_to_override_what_is_broken_is_in_the_ledger_once(shop, first):
+    broken = replace(
+        verdict(bundle(shop, 1), first, Outcome.FAIL),
+        checks=(Check(name="sanity: bytes", outcome=Outcome.FAIL, because="It has other bytes."),),
+    )
+    wishes = [("ann", "now"), ("ann", "please"), ("bob", "now")]
+    for by, reason in [*wishes, wishes[0]]:
+        with pytest.raises(Held, match=f"{by} may not override sanity: bytes.*The reason was: {reason}"):
+            release(shop.line, shop.store, broken, override=Override(by=by, reason=reason))
+    found = [(each.who, each.evidence["override"]["reason"]) for each in entries(shop, "held")]
+    assert sorted(found) == sorted(wishes)
+
+
+def test_what_is_held_again_after_another_policy_has_judged_is_in_the_ledger_again(shop, first, compared):
+    measured = compared(bundle(shop, 1), first)
+    strict = shop.line.model_copy(update={"gate": Gate(min_ndcg_gain=0.3)})
+    for line in (strict, shop.line, strict):
+        judged = gate(line, shop.store, measured, by="gatekeeper")
+        if judged.outcome is Outcome.FAIL:
+            for _ in range(2):
+                with pytest.raises(Held):
+                    release(line, shop.store, judged)
+    assert [each.evidence["outcome"] for each in entries(shop, "gated")] == ["fail", "pass", "fail"]
+    assert len(entries(shop, "held")) == 2
 
 
 def test_a_rollback_verifies_bytes_before_it_moves(shop, third):

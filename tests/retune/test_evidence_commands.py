@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from recsys import bundles, decisions
+from recsys.errors import Held
+from recsys.records import Override
 from recsys.store import open_store
+from retune import stages
 
 REFIT = ("--action", "refit", "--family", "markov", "--reason", "a test")
 
@@ -187,3 +190,54 @@ def test_a_line_that_asks_people_is_not_released_from_the_command_line(frozen: P
         assert (held.code, held.json["outcome"]) == (1, "held")
     entries = retune("history", "shop", "--json").json["entries"]
     assert "for which only the DAG promote_shop can ask" in entries[-1]["why"]
+
+
+def test_what_is_not_new_is_refused_before_it_costs_a_look(frozen: Path, retune, released: str) -> None:
+    store = store_of(frozen)
+    plan = ("--plan", bundles.find_bundle(store, released).candidate_id.rsplit("-", 1)[0])
+    for entry in [*store.list("looks/"), *store.list("ledger/")]:
+        if "look" in entry.key:
+            store.delete(entry.key)  # so that another look at the same pair would be a new one
+    for entry in [*store.list(f"releases/{released}/comparisons/")]:
+        store.delete(entry.key)
+
+    def refused(*more: str) -> dict:
+        answer = retune("promote", "shop", *plan, *more, "--json")
+        assert (answer.code, answer.json["outcome"]) == (1, "held"), answer.err
+        assert [check["name"] for check in answer.json["verdict"]["checks"]] == ["novelty"]
+        return answer.json["verdict"]
+
+    assert "The candidate is the release in production." in refused()["because"]
+    refused("--override", "--reason", "x", "--by", "ann")
+    assert "is in production already" in retune("history", "shop", "--json").json["entries"][-1]["why"]
+    assert retune("rollback", "shop", "--reason", "complaints", "--by", "bob").code == 0
+    assert "bob rolled the candidate back" in refused()["because"]
+    blank = retune("promote", "shop", *plan, "--again", "--reason", " ")
+    assert (blank.code, "therefore needs --reason" in blank.err) == (2, True)
+    assert not [*store.list("looks/")]
+    back = retune("promote", "shop", *plan, "--again", "--reason", "the cause was elsewhere", "--json")
+    assert back.code == 0, back.out
+    assert len([*store.list("looks/")]) == 1
+
+
+def test_an_override_of_a_bundle_that_is_not_sound_is_refused_and_in_the_ledger(frozen: Path, retune) -> None:
+    store = store_of(frozen)
+    site = stages.site("shop")
+    assert retune("search", "shop", *REFIT).code == 0
+    bundle = stages.package(site, stages.newest_candidate(site))
+    store.put(bundles.key(bundle.release_id, bundles.VOCABULARY), b"[]")
+    with pytest.raises(Held, match="may not override sanity: bytes"):
+        stages.measure(site, bundle, by="ann", override=Override(by="ann", reason="the shop wants it"))
+    last = retune("history", "shop", "--json").json["entries"][-1]
+    assert (last["what"], last["who"]) == ("held", "ann")
+    assert "the shop wants it" in last["why"]
+    assert not [*store.list("looks/")]
+
+
+@pytest.mark.parametrize("name", ["nodir/x.html", "."])
+def test_a_page_that_cannot_be_written_is_an_error_that_names_the_file(retune, released: str, frozen: Path, name: str):
+    page = frozen.parent / name
+    failed = retune("gate", released, "--page", str(page))
+    assert failed.code == 2
+    assert failed.err.startswith(f"--page {page}: must be a file that can be written, but ")
+    assert "Traceback" not in failed.err
