@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from recsys.bundles import key
 from recsys.decision_page import render
-from recsys.errors import BadObject, Conflict
+from recsys.errors import BadObject, Conflict, NotFound
 from recsys.records import Comparison, GateRecord, Said, Verdict, dump, parse, to_json
 from recsys.settings import Line
 from recsys.store import Store
@@ -49,9 +49,6 @@ def keep(
 
     Returns:
         The record that is kept.
-
-    Raises:
-        BadObject: An earlier record cannot be read.
     """
     body_key, sha256 = _kept(store, comparison) if comparison else ("", "")
     made = GateRecord(
@@ -78,18 +75,31 @@ def keep(
 
 
 def records(store: Store, release_id: str) -> list[GateRecord]:
-    """Give the records of all gatings of a bundle, newest first.
-
-    Raises:
-        BadObject: One of them cannot be read.
-    """
+    """Give the records of all gatings of a bundle that can be read, newest first; `unreadable` names the others."""
     return [record for _, record in _records(store, release_id)]
+
+
+def unreadable(store: Store, release_id: str) -> list[BadObject]:
+    """Say which records of a bundle cannot be read, and why, newest first."""
+    return [found for _, found in _read(store, release_id) if isinstance(found, BadObject)]
 
 
 def where(store: Store, release_id: str) -> list[str]:
     """Say under which keys the records of a bundle lie, newest first."""
     found = (entry.key for entry in store.list(key(release_id, FOLDER)))
     return sorted((at for at in found if at.endswith(".json")), reverse=True)
+
+
+def lies(store: Store, record: GateRecord) -> str:
+    """Say under which key a record of a gating lies.
+
+    Raises:
+        NotFound: Nowhere.
+    """
+    for at, found in _records(store, record.verdict.candidate):
+        if found == record:
+            return at
+    raise NotFound(f"A record of {record.verdict.candidate} of {record.at.isoformat()} must be kept, but is gone.")
 
 
 def page_key(at: str) -> str:
@@ -101,10 +111,7 @@ def add(store: Store, verdict: Verdict, said: Said) -> GateRecord | None:
     """Add what a person said to the newest record of `verdict`, once.
 
     Returns:
-        The record as it is then; None where an older version judged, which kept none.
-
-    Raises:
-        BadObject: A record cannot be read.
+        The record as it is then; None where an older version judged, which kept none, or where it cannot be read.
     """
     found = next((at for at, record in _records(store, verdict.candidate) if record.verdict == verdict), None)
     if found is None:
@@ -123,8 +130,19 @@ def add(store: Store, verdict: Verdict, said: Said) -> GateRecord | None:
 
 
 def _records(store: Store, release_id: str) -> Iterator[tuple[str, GateRecord]]:
+    for at, found in _read(store, release_id):
+        if isinstance(found, BadObject):
+            log.warning("A record of a gating is passed over: %s", found)
+        else:
+            yield at, found
+
+
+def _read(store: Store, release_id: str) -> Iterator[tuple[str, GateRecord | BadObject]]:
     for at in where(store, release_id):
-        yield at, parse(GateRecord, at, store.get(at).body)
+        try:
+            yield at, parse(GateRecord, at, store.get(at).body)
+        except BadObject as error:
+            yield at, error
 
 
 def _kept(store: Store, comparison: Comparison) -> tuple[str, str]:

@@ -43,7 +43,8 @@ class Rejudged:
     then: Outcome | None
     now: Outcome
     changed: tuple[str, ...]  # checks with both outcomes
-    because: str  # of the policy's verdict
+    because: str  # of the policy's verdict, and what is unreadable
+    unreadable: tuple[str, ...] = ()  # records of the candidate, each with why
 
 
 def rejudge(line: Line, policy: Line, store: Store) -> list[Rejudged]:
@@ -96,6 +97,7 @@ def _rejudged(store: Store, policy: Line, past: _Past, at: str) -> Rejudged:
             because=f"It was measured by another version, in a form that cannot be judged any more: {error.reason}",
         )
     record = _record(store, comparison, at)
+    broken = [] if record else decisions.unreadable(store, comparison.candidate.release_id)
     known = (record.verdict, record.at) if record else past.verdict(comparison)
     then, when = known or (None, None)
     judged = judge(
@@ -115,7 +117,8 @@ def _rejudged(store: Store, policy: Line, past: _Past, at: str) -> Rejudged:
         then=then.outcome if then else None,
         now=overall(checks),
         changed=tuple(_changed(then.checks, checks)) if then else (),
-        because=" ".join(_reasons(checks)) or judged.because,
+        because=" ".join([" ".join(_reasons(checks)) or judged.because, *map(str, broken)]),
+        unreadable=tuple(map(str, broken)),
     )
 
 

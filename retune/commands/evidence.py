@@ -1,12 +1,13 @@
 """Show how candidates were judged, judge them by another policy, and follow a release back to its feedback."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys.errors import NoRelease
+from recsys.errors import BadObject, NoRelease
 from recsys.records import GateRecord, dump
 from recsys.settings import read_policy
 from retune import stages
@@ -83,16 +84,19 @@ def _named(first: str | None, second: str | None) -> tuple[str, str]:
 def _show(site: stages.Site, release_id: str, page: Path | None, *, as_json: bool) -> None:
     from recsys import decisions
 
-    records, places = decisions.records(site.store, release_id), decisions.where(site.store, release_id)
+    records, broken = decisions.records(site.store, release_id), decisions.unreadable(site.store, release_id)
     if not records:
+        if broken:
+            raise broken[0]
         raise NoRelease(f"{release_id!r} must have been judged, but no record of a gating is kept.")
-    newest, lies = records[0], decisions.page_key(places[0])
+    newest = records[0]
+    lies = decisions.page_key(decisions.lies(site.store, newest))
     if page is not None:
         _write(page, site.store.get(lies).body)
     verdict, url = newest.verdict, f"{site.store.url}/{lies}"
     show(
         as_json,
-        {"outcome": str(verdict.outcome), "page": url, "records": [*map(dump, records)]},
+        {"outcome": str(verdict.outcome), "page": url, "records": [*map(dump, records)], "unreadable": _said(broken)},
         f"{verdict.outcome.capitalize()}: {verdict.because}\nThe page: {page or url}",
         Sheet(("", ""), _facts(newest)),
         Sheet(("check", "outcome", "because"), [(c.name, str(c.outcome), c.because) for c in verdict.checks]),
@@ -106,7 +110,12 @@ def _show(site: stages.Site, release_id: str, page: Path | None, *, as_json: boo
             [(f"{r.at:%Y-%m-%d %H:%M:%S}", str(r.verdict.outcome), r.verdict.because) for r in records[1:]],
             title="Earlier gatings",
         ),
+        Sheet(("",), [(said,) for said in _said(broken)], title="Records that cannot be read"),
     )
+
+
+def _said(broken: Sequence[BadObject]) -> list[str]:
+    return [str(each) for each in broken]
 
 
 def _write(page: Path, body: bytes) -> None:
@@ -153,7 +162,7 @@ def _replay(name: str, policy: Path, *, as_json: bool) -> None:
 def _row(each: "Rejudged") -> tuple[str, ...]:
     when = f"{each.at:%Y-%m-%d %H:%M}" if each.at else "never"
     changed = "; ".join(each.changed) or "nothing"
-    because = f". {each.because}" if each.then is not each.now else ""
+    because = f". {each.because}" if each.then is not each.now or each.unreadable else ""
     return (each.candidate, when, str(each.then or "–"), str(each.now), f"{changed}{because}")
 
 

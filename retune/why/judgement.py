@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from recsys import channel, decisions
-from recsys.errors import RecsysError
+from recsys.bundles import key
+from recsys.gate import VERDICT
 from recsys.ledger import Entry
 from recsys.people import NOBODY
 from recsys.records import Bundle, GateRecord, Outcome, Verdict, load
@@ -16,11 +17,9 @@ def follow_judgement(past: Past, bundle: Bundle) -> Iterator[Link]:
     """Follow comparison, gate and people."""
     release_id = bundle.release_id
     released = past.told("released", release_id=release_id)
-    try:
-        records = decisions.records(past.store, release_id)
-    except RecsysError as error:
-        yield Link(what="gate", says="Its record cannot be read.", wrong=(str(error),))
-        return
+    records = decisions.records(past.store, release_id)
+    for error in decisions.unreadable(past.store, release_id):
+        yield Link(what="gate", says="A record of it cannot be read.", wrong=(str(error),))
     before = [record for record in records if not released or record.at <= released[-1].at]
     record = next(iter(before or records), None)
     if record is None:
@@ -30,7 +29,7 @@ def follow_judgement(past: Past, bundle: Bundle) -> Iterator[Link]:
         yield Link(what="gate", who=told[-1].who if told else "", says=says, wrong=wrong)
         return
     yield _compared(past, record)
-    yield _gated(past, record)
+    yield _gated(past, record, newest=records[0].verdict)
     yield from _people(past, record, released=bool(released))
 
 
@@ -63,7 +62,7 @@ def _compared(past: Past, record: GateRecord) -> Link:
     )
 
 
-def _gated(past: Past, record: GateRecord) -> Link:
+def _gated(past: Past, record: GateRecord, *, newest: Verdict) -> Link:
     verdict = record.verdict
     told = [entry for entry in past.told("gated", candidate=verdict.candidate) if _of(entry) == verdict]
     return Link(
@@ -72,8 +71,17 @@ def _gated(past: Past, record: GateRecord) -> Link:
         at=record.at,
         says=f"{verdict.outcome.capitalize()}: {verdict.because}",
         ids={"outcome": verdict.outcome, "checks": {check.name: check.outcome for check in verdict.checks}},
-        wrong=past.untold("gated", told),
+        wrong=(*past.untold("gated", told), *_newest_verdict(past, newest)),
     )
+
+
+def _newest_verdict(past: Past, expected: Verdict) -> Iterator[str]:
+    """Say what is wrong with the verdict that stands for all of a bundle's gatings."""
+    at = key(expected.candidate, VERDICT)
+    found, wrong = past.record(Verdict, at)
+    yield from wrong
+    if found is not None and found != expected:
+        yield f"{at} must be the verdict of the newest record, but is another: {found.outcome}, by {found.by}"
 
 
 def _people(past: Past, record: GateRecord, *, released: bool) -> Iterator[Link]:

@@ -7,6 +7,7 @@ import pytest
 
 from recsys import bundles, decisions
 from recsys.errors import Held
+from recsys.gate import VERDICT
 from recsys.records import Override
 from recsys.store import open_store
 from retune import stages
@@ -241,3 +242,42 @@ def test_a_page_that_cannot_be_written_is_an_error_that_names_the_file(retune, r
     assert failed.code == 2
     assert failed.err.startswith(f"--page {page}: must be a file that can be written, but ")
     assert "Traceback" not in failed.err
+
+
+def test_a_record_that_cannot_be_read_is_named_and_stops_nothing_else(frozen: Path, retune, released: str) -> None:
+    store = store_of(frozen)
+    [good] = decisions.where(store, released)
+    broken = good.rpartition("/")[0] + "/29990101T000000.000000Z-00000000.json"
+    store.put(broken, b'{"line": ')
+    shown = retune("gate", "shop", released, "--json")
+    assert (shown.code, len(shown.json["records"])) == (0, 1)
+    assert shown.json["page"].endswith(decisions.page_key(good))
+    [said] = shown.json["unreadable"]
+    assert said.startswith(f"{broken} must hold a record of kind GateRecord")
+    assert "Records that cannot be read" in retune("gate", released).out
+
+    chain = retune("why", released, "--json")
+    assert chain.code == 1
+    assert [wrong.partition(": ")[2].partition(" ")[0] for wrong in chain.json["chain"]["wrong"]] == [broken]
+
+    users = policy(frozen, "[gate]\nmin_users = 50\n")
+    assert retune("gate", "--replay", "--policy", users, "--json").json["candidates"][0]["unreadable"] == []
+    store.put(good, b"{")
+    replayed = retune("gate", "--replay", "--policy", users, "--json")
+    [one] = replayed.json["candidates"]
+    assert (replayed.code, one["then"], len(one["unreadable"])) == (0, "pass", 2)
+    assert good in one["because"]
+    assert good.rpartition("/")[2] in "".join(retune("gate", "--replay", "--policy", users).out.split())
+    nothing = retune("gate", "shop", released)
+    assert nothing.code == 2
+    assert broken in nothing.err
+
+
+@pytest.mark.parametrize("body", [b"{", b"", None])
+def test_a_broken_verdict_is_noticed_in_the_chain(frozen: Path, retune, released: str, body) -> None:
+    store, at = store_of(frozen), bundles.key(released, VERDICT)
+    store.delete(at) if body is None else store.put(at, body)
+    chain = retune("why", released, "--json")
+    assert chain.code == 1
+    [wrong] = chain.json["chain"]["wrong"]
+    assert wrong.startswith(f"gate: {at} ")
