@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys import calibration, channel, exposure, ledger, looks, parquet, sanity
+from recsys import calibration, channel, exposure, ledger, looks, measured, parquet, sanity
 from recsys import dataset as datasets
 from recsys.bundles import FP32, INT8, key, read_bundle
 from recsys.calibration import Normalising, Predictions
 from recsys.cohorts import Holdout, pair_cohorts
-from recsys.errors import NoRelease, NotFound, Unsound
+from recsys.errors import BadBundle, BadObject, NoRelease, NotFound, Unsound
 from recsys.holdout import contexts, load_holdout
 from recsys.latency import CANDIDATE, INCUMBENT, Served, SideBySide, time_side_by_side
 from recsys.metrics import Evaluation, Scorer, TailShare, evaluate, interval
@@ -34,7 +34,6 @@ from recsys.records import (
     Outcome,
     Scorecard,
     Verdict,
-    dump,
     parse,
     to_json,
 )
@@ -79,15 +78,15 @@ def measure(line: Line, store: Store, bundle: Bundle, *, by: str) -> Comparison:
         BadBundle: The bytes of the incumbent's bundle are not those of its manifest.
         NoFeedback: The bundle's dataset is gone.
         NotServed: A process that serves either of them did not come up, or died.
-        BadObject: The comparison that was kept cannot be read.
+        BadObject: The comparison that was kept cannot be read, or is not the one of which the ledger was told.
     """
     incumbent = channel.current(store)
     if incumbent is None:
         raise NoRelease(f"There must be an incumbent to measure {bundle.release_id} against, but nothing is released.")
     name = f"{incumbent.release_id}-{_settings(line)}"
     kept_at = key(bundle.release_id, f"comparisons/{name}.json")
-    if (kept := _read(store, kept_at)) is not None:
-        if _read(store, key(bundle.release_id, COMPARISON)) != kept:
+    if (kept := measured.find(store, bundle.release_id, name)) is not None:
+        if _newest(store, bundle.release_id) != kept:
             _announce(store, kept, name)
         return kept
     began = time.perf_counter()
@@ -173,11 +172,12 @@ def comparison(store: Store, release_id: str) -> Comparison:
 
     Raises:
         NoRelease: The bundle has not been measured.
-        BadObject: The comparison cannot be read.
+        BadObject: The comparison cannot be read, or is none of those of which the ledger was told.
     """
     found = _read(store, key(release_id, COMPARISON))
     if found is None:
         raise NoRelease(f"{release_id!r} must have been measured, but there is no comparison of it.")
+    measured.require(store, found)
     return found
 
 
@@ -296,7 +296,7 @@ def _histories(cases: Cases, vocabulary: Sequence[str]) -> list[list[str]]:
 def _served(store: Store, candidate: str, incumbent: str, *, threads: int) -> dict[str, Served]:
     """Read what is compared: both bundles with the graph that serves, and the candidate's other one if it has one."""
     bundle, files = read_bundle(store, candidate)
-    own, own_files = read_bundle(store, incumbent)
+    own, own_files = _incumbent(store, incumbent)
     graphs = {CANDIDATE: bundle.serves}
     if INT8 in files:
         graphs[OTHER] = FP32 if bundle.serves == INT8 else INT8
@@ -307,6 +307,19 @@ def _served(store: Store, candidate: str, incumbent: str, *, threads: int) -> di
 def _at_once(line: Line, ranker: Ranker) -> int | None:
     """Give how many histories a graph scores at once, where that changes its scores."""
     return line.budgets.batch_size if ranker.graph == INT8 else None
+
+
+def _incumbent(store: Store, release_id: str) -> tuple[Bundle, dict[str, bytes]]:
+    try:
+        return read_bundle(store, release_id)
+    except BadBundle as error:
+        raise BadBundle(
+            f"The incumbent has lost what it was: {error} Nothing can be measured against it. `retune promote --plan "
+            "PLAN` with the plan that it came from packages it again and puts its files back, or `retune rollback` "
+            f"takes production to another release; a baseline's files come back from a copy of {store.url}/releases/"
+            f"{release_id}/.",
+            file=error.file,
+        ) from error
 
 
 def _paired(one: Evaluation, other: Evaluation, confidence: float) -> Estimate:
@@ -392,9 +405,16 @@ def _read(store: Store, at: str) -> Comparison | None:
         return None
 
 
-def _announce(store: Store, measured: Comparison, name: str) -> None:
+def _newest(store: Store, release_id: str) -> Comparison | None:
+    try:
+        return _read(store, key(release_id, COMPARISON))
+    except BadObject:
+        return None  # a copy, which is made again
+
+
+def _announce(store: Store, made: Comparison, name: str) -> None:
     """Write a comparison into the ledger, once, and make it the bundle's newest."""
-    candidate, incumbent, gain = measured.candidate, measured.incumbent, measured.ndcg_gain
+    candidate, incumbent, gain = made.candidate, made.incumbent, made.ndcg_gain
     why = (
         f"{candidate.release_id} reaches NDCG@10 {candidate.ndcg_at_10.value:.4f} on {candidate.cases} cases of "
         f"{candidate.users} users, {incumbent.release_id} {incumbent.ndcg_at_10.value:.4f}: gain {gain.value:+.4f} "
@@ -404,11 +424,11 @@ def _announce(store: Store, measured: Comparison, name: str) -> None:
         store,
         ledger.Entry(
             what="measured",
-            who=measured.by,
+            who=made.by,
             why=why,
-            evidence=dump(measured),
-            id=f"measured-{candidate.release_id}-{name}",
+            evidence=measured.evidence(made),
+            id=measured.entry_id(candidate.release_id, name),
         ),
     )
-    store.put(key(candidate.release_id, COMPARISON), to_json(measured))
+    store.put(key(candidate.release_id, COMPARISON), to_json(made))
     log.info("%s", why)

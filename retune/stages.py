@@ -497,9 +497,14 @@ def verdict(site: Site, release_id: str) -> Verdict:
 
 
 def gate(site: Site, comparison: Comparison, *, by: str, again: str | None = None) -> Verdict:
-    """Judge the comparison by the line's thresholds; `again` says why a release that was rolled back may come back."""
-    from recsys import gate
+    """Judge the comparison by the line's thresholds; `again` says why a release that was rolled back may come back.
 
+    Raises:
+        BadObject: The comparison is none of those of which the ledger says that they were measured.
+    """
+    from recsys import gate, measured
+
+    measured.require(site.store, comparison)
     return gate.gate(site.line, site.store, comparison, by=by, again=again)
 
 

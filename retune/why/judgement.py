@@ -7,6 +7,7 @@ from recsys import channel, decisions
 from recsys.bundles import key
 from recsys.gate import VERDICT
 from recsys.ledger import Entry
+from recsys.measured import SHA256
 from recsys.people import NOBODY
 from recsys.records import Bundle, GateRecord, Outcome, Verdict, load
 from retune.why.links import Link
@@ -47,6 +48,12 @@ def _compared(past: Past, record: GateRecord) -> Link:
         wrong += matching(past, "the comparison", record.comparison_key, record.comparison_sha256)
     else:
         wrong.append("the comparison was not kept")
+    vouched = [str(entry.evidence[SHA256]) for entry in told if SHA256 in entry.evidence]
+    if vouched and record.comparison_sha256 not in vouched:
+        wrong.append(
+            f"what was judged has the SHA-256 {record.comparison_sha256}, but what was measured has, by the ledger, "
+            f"{' or '.join(vouched)}"
+        )
     if look is None:
         wrong.append("no look at the holdout was counted")
     elif not past.told("looked", number=look.number, candidate=verdict.candidate, incumbent=verdict.incumbent):

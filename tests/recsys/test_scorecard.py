@@ -15,11 +15,11 @@ import pytest
 from recsys import bundles, channel, ledger
 from recsys import dataset as datasets
 from recsys.bundles import FP32, INT8
-from recsys.errors import NoRelease, Unsound
+from recsys.errors import BadBundle, BadObject, NoRelease, Unsound
 from recsys.gate import judge
 from recsys.holdout import load_holdout
 from recsys.ranker import Ranker, Translated
-from recsys.records import Outcome, TableVersion, dump
+from recsys.records import Outcome, TableVersion, dump, to_json
 from recsys.scorecard import Seen, comparison, measure
 from recsys.settings import Budgets, Gate
 from recsys.store import open_store
@@ -268,7 +268,38 @@ def test_whenever_a_measurement_dies_doing_it_again_writes_it_down_once(shop, fr
     found = comparison(shop.store, bundle.release_id)
     assert writes >= 3  # the comparison, the ledger and the newest
     [entry] = ledger.read(shop.store, what="measured")
-    assert entry.evidence == dump(found)
+    told = hashlib.sha256(to_json(found)).hexdigest()
+    assert entry.evidence == {**dump(found), "sha256": told}
+
+
+def test_a_comparison_that_was_edited_is_refused_and_one_that_is_gone_comes_back_from_the_ledger(shop, frozen):
+    shop.produce(shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity"))
+    bundle = shop.bundle(transitions(frozen), frozen.vocabulary)
+    found = quickly(shop.line, shop.store, bundle)
+    [kept] = shop.store.list(bundles.key(bundle.release_id, "comparisons/"))
+    newest = bundles.key(bundle.release_id, "comparison.json")
+    true = shop.store.get(kept.key).body
+    forged = to_json(replace(found, ndcg_gain=replace(found.ndcg_gain, low=0.9)))
+    for at in (kept.key, newest):
+        shop.store.put(at, forged)
+    refusal = f"must have the SHA-256 {hashlib.sha256(true).hexdigest()}.* but has {hashlib.sha256(forged).hexdigest()}"
+    with pytest.raises(BadObject, match=refusal):
+        quickly(shop.line, shop.store, bundle)
+    with pytest.raises(BadObject, match=refusal):
+        comparison(shop.store, bundle.release_id)
+    shop.store.delete(kept.key)
+    assert quickly(shop.line, shop.store, bundle) == found == comparison(shop.store, bundle.release_id)
+    assert shop.store.get(kept.key).body == true
+    assert len(ledger.read(shop.store, what="holdout read")) == 1
+
+
+def test_an_incumbent_that_has_lost_a_file_is_named_with_what_to_run(shop, frozen):
+    incumbent = shop.bundle(popularity(frozen), frozen.vocabulary, name="popularity")
+    shop.produce(incumbent)
+    shop.store.delete(bundles.key(incumbent.release_id, FP32))
+    with pytest.raises(BadBundle, match=f"^The incumbent .*{FP32} of {incumbent.release_id} .*`retune promote --plan"):
+        quickly(shop.line, shop.store, shop.bundle(transitions(frozen), frozen.vocabulary))
+    assert not ledger.read(shop.store, what="looked")
 
 
 def test_a_release_against_itself_gains_exactly_nothing(shop, frozen):

@@ -1,14 +1,17 @@
 """`retune gate` and `retune why`: how a candidate was judged, would be judged, and what it came from."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from recsys import bundles, decisions
-from recsys.errors import Held
+from recsys import bundles, decisions, ledger
+from recsys import gate as gating
+from recsys.errors import BadObject, Held
 from recsys.gate import VERDICT
-from recsys.records import Override
+from recsys.records import Comparison, Override, parse, to_json
 from recsys.store import open_store
 from retune import stages
 
@@ -281,3 +284,20 @@ def test_a_broken_verdict_is_noticed_in_the_chain(frozen: Path, retune, released
     assert chain.code == 1
     [wrong] = chain.json["chain"]["wrong"]
     assert wrong.startswith(f"gate: {at} ")
+
+
+def test_a_forged_comparison_is_not_judged_and_said_to_be_one(frozen: Path, retune, released: str) -> None:
+    store, site = store_of(frozen), stages.site("shop")
+    at = decisions.records(store, released)[0].comparison_key
+    measured = parse(Comparison, at, store.get(at).body)
+    forged = replace(measured, quantisation_loss=None, seconds=1.0)
+    with pytest.raises(BadObject, match=f"^The comparison of {released} with .* must have the SHA-256 "):
+        stages.gate(site, forged, by="ann")
+    store.put(at, to_json(forged))
+    gating.gate(site.line, store, forged, by="ann")  # as an older version would have believed it
+    record = decisions.records(store, released)[0]
+    [moved] = ledger.read(store, what="released")[-1:]
+    late = replace(record, at=moved.at - timedelta(microseconds=1))
+    store.put(decisions.where(store, released)[0], to_json(late))
+    wrong = "\n".join(retune("why", released, "--json").json["chain"]["wrong"])
+    assert f"what was judged has the SHA-256 {record.comparison_sha256}, but what was measured has" in wrong
