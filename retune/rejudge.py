@@ -1,33 +1,25 @@
 """Judge what was measured of past candidates by another policy, and say what would have come out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from recsys import channel, decisions, ledger
+from recsys import channel, decisions, ledger, measured
 from recsys.channel import Pointer
 from recsys.errors import BadObject
 from recsys.gate import judge, overall
 from recsys.records import Check, Comparison, GateRecord, Outcome, Verdict, load, parse
 from recsys.settings import Line
 from recsys.store import Store
-
-TIMED = ("p50", "p95", "p99")
-"""How the names of checks of times begin."""
-
-_ASKED = {  # what a measurement of times was asked for, by table and key: what of a line only judges is not among it
-    "budgets": ("batch_size", "batch_sizes", "arrivals_per_s", "threads"),
-    "gate": ("confidence", "latency_confidence"),
-}
-_CUT_BY = ("by", "column", "bounds")  # what decides which cases belong to a cohort
+from retune import remeasure
 
 LIMITS = (
     "Each candidate is held against what was in production when it was measured. By another policy other candidates "
     "would have been released, and later ones would have been searched from, and measured against, other incumbents: "
     "no replay knows how they would have fared.",
-    "What a look may spend is what the recorded look could; where the policy has another error_budget or looks_a_year, "
-    "or would have led to other looks, the levels would have been others.",
+    "What a look may spend is what the recorded look could; where the policy would have led to other looks, the levels "
+    "would have been others.",
 )
 """What the verdicts of a replay do not mean."""
 
@@ -45,6 +37,7 @@ class Rejudged:
     changed: tuple[str, ...]  # checks with both outcomes
     because: str  # of the policy's verdict, and what is unreadable
     unreadable: tuple[str, ...] = ()  # records of the candidate, each with why
+    open: tuple[str, ...] = ()  # keys of the policy that the evidence cannot judge, as `gate.confidence`
 
 
 def rejudge(line: Line, policy: Line, store: Store) -> list[Rejudged]:
@@ -58,7 +51,9 @@ def rejudge(line: Line, policy: Line, store: Store) -> list[Rejudged]:
     Raises:
         BadObject: The channel or the ledger cannot be read.
     """
-    past = _Past(moves=channel.history(store), gated=ledger.read(store, what="gated"), policy_of_today=_tables(line))
+    past = _Past(
+        moves=channel.history(store), gated=ledger.read(store, what="gated"), policy_of_today=remeasure.tables(line)
+    )
     found = [
         _rejudged(store, policy, past, entry.key)
         for entry in store.list("releases/")
@@ -96,6 +91,18 @@ def _rejudged(store: Store, policy: Line, past: _Past, at: str) -> Rejudged:
             changed=(),
             because=f"It was measured by another version, in a form that cannot be judged any more: {error.reason}",
         )
+    told = measured.known(store, comparison.candidate.release_id, comparison.incumbent.release_id)
+    if told and measured.sha256(comparison) not in told:
+        return Rejudged(
+            candidate=comparison.candidate.release_id,
+            incumbent=comparison.incumbent.release_id,
+            measured_for=at,
+            at=None,
+            then=None,
+            now=Outcome.INCONCLUSIVE,
+            changed=(),
+            because=f"It was changed since it was measured: the ledger has the SHA-256 {' or '.join(told)} of it.",
+        )
     record = _record(store, comparison, at)
     broken = [] if record else decisions.unreadable(store, comparison.candidate.release_id)
     known = (record.verdict, record.at) if record else past.verdict(comparison)
@@ -108,7 +115,7 @@ def _rejudged(store: Store, policy: Line, past: _Past, at: str) -> Rejudged:
         again=record.again if record else None,
     )
     measured_by = record.policy if record else past.policy_of_today
-    checks = tuple(_as_far_as_measured(judged.checks, measured_by, policy, comparison))
+    checks = tuple(remeasure.as_far_as_measured(judged.checks, measured_by, policy, comparison))
     return Rejudged(
         candidate=judged.candidate,
         incumbent=judged.incumbent,
@@ -119,61 +126,13 @@ def _rejudged(store: Store, policy: Line, past: _Past, at: str) -> Rejudged:
         changed=tuple(_changed(then.checks, checks)) if then else (),
         because=" ".join([" ".join(_reasons(checks)) or judged.because, *map(str, broken)]),
         unreadable=tuple(map(str, broken)),
+        open=tuple(remeasure.unjudged(measured_by, policy, comparison)),
     )
 
 
 def _record(store: Store, comparison: Comparison, at: str) -> GateRecord | None:
     kept = decisions.records(store, comparison.candidate.release_id)
     return next((record for record in kept if record.comparison_key == at), None)
-
-
-def _as_far_as_measured(
-    checks: Iterable[Check], measured_by: Mapping[str, Any], policy: Line, comparison: Comparison
-) -> Iterator[Check]:
-    """Leave undecided what the policy asks of a comparison that was never measured so."""
-    asked = _tables(policy)
-    others = list(_others(measured_by, asked))
-    missing = dict(_cohorts_missing(measured_by, asked, comparison))
-    for check in checks:
-        if any(check.name == f"cohort {name}" or check.name.startswith(f"cohort {name}: ") for name in missing):
-            continue
-        touching = [said for said in others if _touches(said, check)]
-        yield _undecided(check, touching) if touching else check
-    for name, why in missing.items():
-        yield Check(name=f"cohort {name}", outcome=Outcome.INCONCLUSIVE, because=why)
-
-
-def _others(measured_by: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Say which settings of the measurement the policy has otherwise."""
-    for table, keys in _ASKED.items():
-        for key in keys:
-            was, wanted = measured_by.get(table, {}).get(key), asked[table].get(key)
-            if was != wanted:
-                yield f"{table}.{key} = {was} and not {wanted}"
-
-
-def _touches(said: str, check: Check) -> bool:
-    """Whether a check rests on what was measured by another setting; what int8 costs has an interval, too."""
-    if check.name == "quantisation":
-        return "low" in check.evidence and said.startswith("gate.confidence ")
-    return check.name.startswith(TIMED)
-
-
-def _undecided(check: Check, why: Sequence[str]) -> Check:
-    because = f"It was measured with {' and '.join(why)}, so it must be measured again."
-    return replace(check, outcome=Outcome.INCONCLUSIVE, because=because)
-
-
-def _cohorts_missing(
-    measured_by: Mapping[str, Any], asked: Mapping[str, Any], comparison: Comparison
-) -> Iterator[tuple[str, str]]:
-    measured = {result.cohort for result in comparison.cohorts}
-    then = measured_by.get("gate", {}).get("cohorts", {})
-    for name, cohort in asked["gate"]["cohorts"].items():
-        if name not in measured:
-            yield name, f"The cohort {name} was not measured then, so it must be measured again."
-        elif name in then and any(then[name].get(key) != cohort[key] for key in _CUT_BY):
-            yield name, f"The cohort {name} was cut otherwise then, so it must be measured again."
 
 
 def _reasons(checks: Iterable[Check]) -> dict[str, None]:
@@ -188,8 +147,3 @@ def _changed(then: Sequence[Check], now: Sequence[Check]) -> Iterator[str]:
         was, is_now = before.get(name, "not checked"), after.get(name, "not checked")
         if was != is_now:
             yield f"{name}: {was}, now {is_now}"
-
-
-def _tables(line: Line) -> dict[str, Any]:
-    found: dict[str, Any] = line.model_dump(mode="json", include=decisions.POLICY)
-    return found

@@ -139,10 +139,12 @@ def _facts(record: GateRecord) -> list[tuple[str, str]]:
 
 
 def _replay(name: str, policy: Path, *, as_json: bool) -> None:
-    from retune import rejudge
+    from retune import rejudge, remeasure
 
     site = stages.site(name, probe=False)
     found = rejudge.rejudge(site.line, read_policy(policy, site.line), site.store)
+    left = {key: sum(1 for each in found if key in each.open) for key in remeasure.WHY}
+    cannot = [(key, remeasure.WHY[key], times) for key, times in left.items() if times]
     changed = sum(1 for each in found if each.then is not None and each.then is not each.now)
     show(
         as_json,
@@ -150,11 +152,17 @@ def _replay(name: str, policy: Path, *, as_json: bool) -> None:
             "outcome": "replayed",
             "policy": str(policy),
             "candidates": [dump(each) for each in found],
+            "cannot_judge": [{"key": key, "because": why, "comparisons": times} for key, why, times in cannot],
             "cannot_know": list(rejudge.LIMITS),
         },
         f"{counted(len(found), 'comparison')} of {name} by {policy}: {counted(changed, 'verdict')} would be another. "
         "Nothing is written.",
         Sheet(("candidate", "judged", "then", "now", "what changes, and why"), [_row(each) for each in found]),
+        Sheet(
+            ("key", "why", "comparisons"),
+            [(key, why, str(times)) for key, why, times in cannot],
+            title="Keys of the policy that the evidence cannot judge",
+        ),
         Sheet(("",), [(limit,) for limit in rejudge.LIMITS], title="What this cannot know"),
     )
 

@@ -131,6 +131,21 @@ def test_a_replay_by_another_policy_says_what_changes_and_writes_nothing(frozen:
     [one] = retune("gate", "--replay", "--policy", policy(frozen, batch), "--json").json["candidates"]
     assert (one["then"], one["now"]) == ("pass", "inconclusive")
     assert "budgets.threads = 1 and not 2" in one["because"]
+
+    def cannot(text: str) -> list[tuple[str, int]]:
+        replayed = retune("gate", "--replay", "--policy", policy(frozen, text), "--json").json
+        return [(each["key"], each["comparisons"]) for each in replayed["cannot_judge"]]
+
+    assert cannot("[gate]\nmax_p99_ratio = 1.5\n") == []
+    assert cannot("[gate]\nerror_budget = 0.01\nconfidence = 0.9\nmin_top10_overlap = 0.5\n") == [
+        ("gate.error_budget", 1),
+        ("gate.min_top10_overlap", 1),
+        ("gate.confidence", 1),
+    ]
+    assert cannot(stricter) == [("gate.cohorts", 1)]
+    table = retune("gate", "--replay", "--policy", policy(frozen, batch)).out
+    assert "Keys of the policy that the evidence cannot judge" in table
+    assert "budgets.threads" in table
     assert everything(frozen) == before
 
 
@@ -294,6 +309,9 @@ def test_a_forged_comparison_is_not_judged_and_said_to_be_one(frozen: Path, retu
     with pytest.raises(BadObject, match=f"^The comparison of {released} with .* must have the SHA-256 "):
         stages.gate(site, forged, by="ann")
     store.put(at, to_json(forged))
+    users = policy(frozen, "[gate]\nmin_users = 50\n")
+    [one] = retune("gate", "--replay", "--policy", users, "--json").json["candidates"]
+    assert (one["now"], one["because"].partition(":")[0]) == ("inconclusive", "It was changed since it was measured")
     gating.gate(site.line, store, forged, by="ann")  # as an older version would have believed it
     record = decisions.records(store, released)[0]
     [moved] = ledger.read(store, what="released")[-1:]
