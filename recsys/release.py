@@ -130,7 +130,14 @@ def _wish(override: Override | None) -> str:
 
 
 def rollback(
-    line: Line, store: Store, *, to: str | None = None, reason: str, by: str, nonce: str | None = None
+    line: Line,
+    store: Store,
+    *,
+    to: str | None = None,
+    expect: str | None = None,
+    reason: str,
+    by: str,
+    nonce: str | None = None,
 ) -> Release:
     """Put an earlier release back into production.
 
@@ -142,6 +149,7 @@ def rollback(
         store: The line's part of the store.
         to: A release that was in production before or passed the gate, where people need not approve that; None: the
             one before the present one.
+        expect: The release that must be in production still; None: whichever is.
         reason: Why, in one sentence; the ledger keeps it.
         by: Who asks.
         nonce: Any text that names this decision; None: a decision of its own.
@@ -161,6 +169,12 @@ def rollback(
     now = channel.current(store)
     if now is None:
         raise NoRelease(f"{line.name} must have a release to roll back from, but has none.")
+    if expect is not None and now.release_id != expect:
+        raise LostRace(
+            f"{expect!r} was to be taken back, but {now.release_id!r} is in production, so nothing was.",
+            expected=expect,
+            found=now.release_id,
+        )
     target = _way_back(store, now) if to is None else to
     if target == now.release_id:
         raise ValueError(f"to must be another release than the one in production, but both are {target!r}.")

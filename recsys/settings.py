@@ -402,6 +402,7 @@ class Schedule(_Table):
     retune: str | None = None  # None: when drift has been judged, or by hand
     rest_days: float = Field(default=0, ge=0, le=_LONGEST_DAYS)  # so long after a search, only a person begins another
     refit_after_days: Days = 28  # an incumbent older than this is refitted although nothing drifted
+    watch: str | None = None  # None: when a dataset was frozen, or by hand
     feature_refresh: str | None = None  # when the line's features are refreshed; no search may still run then
     feature_refresh_margin_minutes: float = Field(default=10, ge=0, le=_LONGEST_MINUTES)  # it ends so long before
     timeout_minutes: float = Field(default=120, gt=0, le=_LONGEST_MINUTES)  # of any task
@@ -412,7 +413,7 @@ class Schedule(_Table):
         times = [expression for expression in (self.feedback, self.retune) if expression is not None]
         return min(sum(map(_times_a_year, times)), _DAYS) or _BY_HAND
 
-    @field_validator("feedback", "retune", "feature_refresh")
+    @field_validator("feedback", "retune", "watch", "feature_refresh")
     @classmethod
     def _is_a_time(cls, expression: str | None) -> str | None:
         """Refuse an expression at which Airflow would reject the DAGs of all lines."""
@@ -424,6 +425,27 @@ class Schedule(_Table):
                     f"must be a cron expression or a preset such as @daily, but is {expression!r}: {error}"
                 ) from error
         return expression
+
+
+class WatchedValue(_Table):
+    """One value of what is served, by which a release is watched."""
+
+    column: str  # a number of the feedback whose mean is watched
+    predicted: str | None = None  # a number that foretold it; then the mean of the squared error is watched
+    better: Literal["higher", "lower"] = "higher"
+    change: Annotated[float, Field(gt=0, le=1)] = 0.05  # share by which a fall, or a rise, matters
+
+
+class Watch(_Table):
+    """How a release is watched in production, by feedback that names it."""
+
+    values: Mapping[str, WatchedValue] = {}  # none: nothing is watched
+    window_hours: float = Field(default=24, gt=0, le=24 * _LONGEST_DAYS)
+    min_events: Count = 1000  # of a release in a window; with fewer the window is left out
+    past_windows: Annotated[int, Field(ge=7)] = 28  # of the release before, at most; seven at least are compared with
+    error_budget: Annotated[float, Field(gt=0, lt=0.5)] = 0.01  # chance of any false alarm about a release, ever
+    rollback: bool = False  # whether a release that does worse is taken back without asking
+    cooldown_days: Days = 7  # so long after it took one back, the watch takes none back again
 
 
 class Line(_Table):
@@ -442,6 +464,7 @@ class Line(_Table):
     approval: Approval | None = None  # None: what the gate passes is released
     decision: Decision = Decision()
     schedule: Schedule = Schedule()
+    watch: Watch = Watch()
 
     @property
     def longest_search_s(self) -> float:
@@ -475,6 +498,22 @@ class Line(_Table):
                 rule = "must be left out" if cohort.bounds else "must be given"
                 raise _AtOdds(
                     f"gate.cohorts.{name}.bounds", f"{rule}, because {cohort.column} is of type {column.type}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _values_can_be_watched(self) -> Self:
+        numbers = [name for name, column in self.feedback.columns.items() if column.type != "category"]
+        for name, value in self.watch.values.items():
+            for key, column in (("column", value.column), ("predicted", value.predicted)):
+                if column is not None and column not in numbers:
+                    raise _AtOdds(
+                        f"watch.values.{name}.{key}",
+                        f"must be one of the columns of type number or integer {numbers}, but is {column!r}",
+                    )
+            if value.predicted is not None and value.better == "higher":
+                raise _AtOdds(
+                    f"watch.values.{name}.better", "must be 'lower', because an error is watched, but is 'higher'"
                 )
         return self
 

@@ -27,6 +27,7 @@ app = typer.Typer(
 for _command in (  # in the order in which the help lists them
     data.feedback,
     data.drift,
+    data.watch,
     tuning.decide,
     tuning.search,
     tuning.review,

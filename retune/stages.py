@@ -34,6 +34,7 @@ from recsys.records import (
     TableVersion,
     TrialResult,
     Verdict,
+    WatchVerdict,
 )
 from recsys.settings import Line, read_line, store_url, studies_url
 from retune.lines import check_search, file_named, file_of
@@ -151,6 +152,24 @@ def judge(site: Site, dataset: Dataset) -> DriftVerdict:
     from monitoring import drift
 
     return drift.judge(site.line, site.store, dataset)
+
+
+def watch(site: Site, *, by: str, as_of: datetime) -> WatchVerdict:
+    """Compare what became of what the release in production served with the release before it.
+
+    Raises:
+        NoRelease: The channel is empty.
+    """
+    from monitoring import watch
+
+    return watch.judge(site.line, site.store, by=by, as_of=as_of)
+
+
+def take_back(site: Site, verdict: WatchVerdict) -> Release | None:
+    """Put the release before back into production, if the verdict says so; None: nothing was to be moved."""
+    from monitoring import watch
+
+    return watch.take_back(site.line, site.store, verdict)
 
 
 def decide(

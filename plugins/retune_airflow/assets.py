@@ -18,6 +18,11 @@ def candidate(line: str) -> Asset:
     return _asset(line, "candidate")
 
 
+def watch(line: str) -> Asset:
+    """How the release in production does; its events carry `release_id`, `generation`, `health` and `because`."""
+    return _asset(line, "watch")
+
+
 def release(line: str) -> Asset:
     """What production now serves; its events carry `release_id` and `generation`."""
     return _asset(line, "release")

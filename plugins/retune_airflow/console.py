@@ -20,7 +20,7 @@ from retune_airflow.lines import check_lines, good_lines
 
 log = logging.getLogger(__name__)
 
-DAGS = ("feedback", "drift", "retune", "promote", "rollback", "ablate")
+DAGS = ("feedback", "drift", "watch", "retune", "promote", "rollback", "ablate")
 SHOWN_ENTRIES = 25
 
 app = FastAPI(title="Retune", docs_url=None, redoc_url=None, openapi_url=None)

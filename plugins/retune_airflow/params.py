@@ -38,6 +38,8 @@ DRIFT = {
     "dataset_id": _optional("string", "Dataset", "The dataset to judge. Empty: the newest.", minLength=1),
 }
 
+WATCH = {"reason": _REASON}
+
 PROMOTE = {
     "reason": _REASON,
     "plan_id": _optional("string", "Plan", "The plan whose candidate is judged. Empty: the newest.", minLength=1),

@@ -26,6 +26,7 @@ from recsys.records import (
     Release,
     TableVersion,
     Verdict,
+    WatchVerdict,
     dump,
     load,
 )
@@ -158,6 +159,36 @@ def judge(line: str) -> Json:
         },
     )
     return dump(verdict)
+
+
+@task
+def watch(line: str) -> Json:
+    """Compare what the release in production did with the one before, and announce the verdict whatever it is."""
+    context = get_current_context()
+    site = stages.site(line)
+    _asked(context, site)
+    verdict = stages.watch(site, by=runs.by(context), as_of=runs.as_of(context))
+    runs.emit(
+        context,
+        assets.watch(line),
+        {
+            "release_id": verdict.release_id,
+            "generation": verdict.generation,
+            "health": verdict.health.value,
+            "because": verdict.because,
+        },
+    )
+    return dump(verdict)
+
+
+@task
+def take_back(line: str, verdict: Json) -> Json:
+    """Put the release before back into production, where the line says so and the verdict asks for it."""
+    found = load(WatchVerdict, verdict)
+    moved = stages.take_back(stages.site(line), found)
+    if moved is None:
+        raise AirflowSkipException(f"{found.health.value}: {found.because}")
+    return _announced(line, moved)
 
 
 # --- retune

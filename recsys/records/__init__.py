@@ -3,7 +3,8 @@
 Each record says what a stage decided or made and where in the line's part of the store the heavy things lie.
 `dump` and `load`, and for what lies in the store `to_json` and `parse`, are the only ways in and out. In the order of
 the loop they are those of `feedback`, `datasets`, `drift`, `plans`, `trials`, `studies`, `evidence`, `reviews`,
-`ablations`, `bundles`, `golden`, `paired`, `balance`, `scorecards`, `attributions`, `releases` and `decisions`.
+`ablations`, `bundles`, `golden`, `paired`, `balance`, `scorecards`, `attributions`, `releases`,
+`decisions` and `watched`.
 """
 
 from recsys.records.ablations import Ablated, Ablation, AblationPlan, Component
@@ -25,6 +26,7 @@ from recsys.records.scorecards import Arrived, Comparison, LatencyResult, Ratios
 from recsys.records.studies import Agreement, Candidate, Spending, StageGain, Study, Transfer
 from recsys.records.trials import TrialResult, Use
 from recsys.records.values import MIB, Configuration, Estimate, Limits
+from recsys.records.watched import Health, WatchedValue, WatchVerdict
 from recsys.records.weights import Begun, Covered, Weights
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "Golden",
     "GoldenRequest",
     "GraphTrial",
+    "Health",
     "Importance",
     "Interaction",
     "KnobShare",
@@ -102,6 +105,8 @@ __all__ = [
     "TrialResult",
     "Use",
     "Verdict",
+    "WatchVerdict",
+    "WatchedValue",
     "Weights",
     "dump",
     "load",

@@ -1,11 +1,12 @@
 """Take feedback in and judge it, by hand."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from recsys.errors import NoFeedback
-from recsys.records import CheckedBatch, TableVersion, dump
+from recsys.records import CheckedBatch, Health, TableVersion, dump
 from retune import stages
 from retune.answers import HELD, counted, show
 from retune.commands.options import AsJson, AsOf, By, LineName, moment, site_of, who
@@ -69,6 +70,32 @@ def drift(
             [
                 (c.column, c.method, f"{c.distance:.4f}", f"{c.threshold:.4f}", "moved" if c.drifted else "")
                 for c in verdict.columns
+            ],
+        ),
+    )
+
+
+def watch(line: LineName = None, *, by: By = "", as_json: AsJson = False) -> None:
+    """Say whether the release in production does worse than the one before; nothing is taken back here."""
+    verdict = stages.watch(site_of(line), by=who(by), as_of=datetime.now(UTC))
+    show(
+        as_json,
+        {"outcome": verdict.health.value, **dump(verdict)},
+        f"{verdict.because} `retune rollback` takes it back."
+        if verdict.health is Health.REGRESSED
+        else verdict.because,
+        Sheet(
+            ("value", "health", "before", "now", "change", "windows"),
+            [
+                (
+                    each.value,
+                    each.health.value,
+                    "" if each.before is None else f"{each.before:.4g}",
+                    "" if each.now is None else f"{each.now:.4g}",
+                    "" if each.change is None else f"{each.change:+.3g} [{each.low:+.3g}, {each.high:+.3g}]",
+                    str(each.windows),
+                )
+                for each in verdict.values
             ],
         ),
     )

@@ -14,7 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from recsys import synthetic
 
 PROJECT = Path(__file__).parents[2]
-NAMES = ("feedback", "drift", "retune", "promote", "rollback", "ablate")
+NAMES = ("feedback", "drift", "watch", "retune", "promote", "rollback", "ablate")
 HEAVY = {"torch", "great_expectations", "evidently", "optuna", "onnxruntime", "pandas", "duckdb", "scipy", "boto3"}
 
 PROBE = """
@@ -82,7 +82,12 @@ def test_the_probe_would_see_a_heavy_import(tmp_path):
 
 @pytest.fixture
 def bag(tmp_path, monkeypatch) -> DagBag:
-    write_line(tmp_path, "shop", more='[schedule]\nfeedback = "@daily"\nretune = "@weekly"\ntimeout_minutes = 30\n')
+    write_line(
+        tmp_path,
+        "shop",
+        more='[schedule]\nfeedback = "@daily"\nretune = "@weekly"\ntimeout_minutes = 30\nwatch = "@daily"\n'
+        '[watch.values.clicks]\ncolumn = "value"\n',
+    )
     monkeypatch.setenv("RETUNE_LINES", str(tmp_path))
     return DagBag(PROJECT / "dags")
 
@@ -138,10 +143,12 @@ def test_each_stage_is_woken_by_the_one_before(bag):
     assert emitted == {
         "retune://shop/dataset": "feedback_shop.baseline",
         "retune://shop/drift": "drift_shop.judge",
+        "retune://shop/watch": "watch_shop.watch",
         "retune://shop/candidate": "retune_shop.choose",
         "retune://shop/release": emitted["retune://shop/release"],
     }
-    assert emitted["retune://shop/release"] in ("promote_shop.release", "rollback_shop.rollback")
+    announces = ("promote_shop.release", "rollback_shop.rollback", "watch_shop.take_back")
+    assert emitted["retune://shop/release"] in announces
 
     def woken_by(name: str) -> list[str]:
         condition = getattr(bag.dags[f"{name}_shop"].timetable, "asset_condition", None)
@@ -150,6 +157,7 @@ def test_each_stage_is_woken_by_the_one_before(bag):
     assert {name: woken_by(name) for name in NAMES} == {
         "feedback": [],
         "drift": ["retune://shop/dataset"],
+        "watch": ["retune://shop/dataset"],
         "retune": ["retune://shop/drift"],
         "promote": ["retune://shop/candidate"],
         "rollback": [],
@@ -157,10 +165,16 @@ def test_each_stage_is_woken_by_the_one_before(bag):
     }
 
 
-def test_only_feedback_and_retune_follow_the_clock(bag):
+def test_only_feedback_watch_and_retune_follow_the_clock(bag):
     feedback, retune = (bag.dags[f"{name}_shop"].timetable for name in ("feedback", "retune"))
     assert feedback.expression == "0 0 * * *"
     assert retune.timetable.expression == "0 0 * * 0"
+
+
+def test_a_line_that_watches_nothing_is_watched_by_hand_only(tmp_path, monkeypatch, bag):
+    assert bag.dags["watch_shop"].timetable.timetable.expression == "0 0 * * *"
+    write_line(tmp_path, "shop")
+    assert DagBag(PROJECT / "dags").dags["watch_shop"].schedule is None
 
 
 def test_what_trains_waits_for_the_pool_and_queue_of_the_gpu(bag):

@@ -1,4 +1,4 @@
-"""The six DAGs, run one after another by Airflow itself on made feedback; each test looks at one turn of the loop."""
+"""The DAGs, run one after another by Airflow itself on made feedback; each test looks at one turn of the loop."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -142,8 +142,8 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             "feedback.columns.device: values belong to a category, but type is number.",
         ),
         (
-            'column = "clicked"',
-            'column = "position"',
+            '[feedback.positive]\ncolumn = "clicked"',
+            '[feedback.positive]\ncolumn = "position"',
             "feedback.positive.column: must be one of the labels ['clicked', 'dwell_s'], but is 'position'.",
         ),
         (
@@ -272,6 +272,18 @@ def test_a_whole_number_may_stand_where_a_number_is_asked_for(write):
             '[gate]\ncohorts.taps = {column = "device", bounds = [1]}',
             "gate.cohorts.taps.bounds: must be left out, because device is of type category.",
         ),
+        # what is watched
+        (
+            "[gate]",
+            '[watch.values.phones]\ncolumn = "device"\n[gate]',
+            "watch.values.phones.column: must be one of the columns of type number or integer ['clicked', ",
+        ),
+        (
+            "[gate]",
+            '[watch.values.right]\ncolumn = "clicked"\npredicted = "dwell_s"\n[gate]',
+            "watch.values.right.better: must be 'lower', because an error is watched, but is 'higher'.",
+        ),
+        ("[watch]", "[watch]\nerror_budget = 0.5", "watch.error_budget"),
         # who is asked
         (
             "[gate]",
