@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys import bundles, channel, ledger, synthetic
+from recsys import bundles, ledger, synthetic
 from recsys.errors import Held
 from retune import stages
 
@@ -168,7 +168,8 @@ def test_a_candidate_that_is_not_sound_is_held_before_anything_is_measured(lines
     site = stages.site("shop")
     site.store.put("landing/a.jsonl", synthetic.jsonl(synthetic.events(days=21)))
     assert retune("feedback", "shop", "--as-of", as_of(21)).code == 0
-    bundle = bundles.find_bundle(site.store, channel.current(site.store).release_id)
+    assert retune("search", "shop", "--action", "refit", "--family", "markov", "--reason", "a test").code == 0
+    bundle = stages.package(site, stages.newest_candidate(site))
     site.store.put(bundles.key(bundle.release_id, bundles.VOCABULARY), b"[]")
     for _ in range(2):
         with pytest.raises(Held, match="fails sanity: bytes, so it was not measured"):
