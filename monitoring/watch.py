@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from monitoring import sequential, served
+from monitoring.sequential import Evidence
 from monitoring.served import Windows
 from recsys import channel, ledger, release
 from recsys.channel import Pointer
@@ -114,15 +115,57 @@ def take_back(line: Line, store: Store, verdict: WatchVerdict) -> Release | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Compared:
-    """Windows made comparable."""
+class Compared:
+    """Windows made comparable, and what they tell."""
 
-    changes: sequential.Floats  # above 0 is better
+    evidence: Evidence
+    before: float
+    now: float
+    numbers: Sequence[int]  # of the windows
+    side_by_side: bool
+
+
+def compare(asked: Asked, own: Windows, other: Windows, *, since: int, level: float) -> Compared | None:
+    """Compare a release's windows with those of the release before: beside it where there are any, else before it.
+
+    Args:
+        asked: What is watched.
+        own: Windows of the release from `since` on.
+        other: Windows of the release before, before and after the change.
+        since: Number of the first whole window after the change.
+        level: Chance of a false alarm, ever.
+
+    Returns:
+        What they tell; None where there is too little to compare with.
+    """
+    found = _side_by_side(own, other.at(other.numbers >= since)) or _after(own, other.at(other.numbers < since - 1))
+    if found is None or found.before == 0:  # no share of nothing can be a change that matters
+        return None
+    evidence = sequential.fallen(
+        found.changes if asked.better == "higher" else -found.changes,
+        found.variances,
+        shared=found.shared,
+        scale=asked.change * abs(found.before),
+        level=level,
+    )
+    return Compared(
+        evidence=evidence,
+        before=found.before,
+        now=float(np.average(found.own.means, weights=found.own.events)),
+        numbers=found.own.numbers.tolist(),
+        side_by_side=found.side_by_side,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Aligned:
+    """Windows with what each is held against."""
+
+    own: Windows
+    changes: sequential.Floats
     variances: sequential.Floats
     shared: float
     before: float
-    now: float
-    numbers: Sequence[int]
     side_by_side: bool
 
 
@@ -145,22 +188,15 @@ def _value(store: Store, watch: Watch, name: str, now: Pointer, since: int, unti
             f"{name} is not known: no window of {now.release_id} has {watch.min_events} events with {asked.column}."
         )
         return WatchedValue(value=name, health=Health.UNKNOWN, because=because)
-    compared = _side_by_side(asked, own, other.at(other.numbers >= since))
-    compared = compared or _after(asked, own, other.at(other.numbers < since - 1))
+    level = watch.error_budget / len(watch.values)
+    compared = compare(asked, own, other, since=since, level=level)
     if compared is None:
         because = (
             f"{name} is not known: {now.replaced} must have {LEAST_PAST} windows before {now.release_id}, or one "
             f"beside it, of {watch.min_events} events with {asked.column} that are not all alike."
         )
         return WatchedValue(value=name, health=Health.UNKNOWN, because=because)
-    level = watch.error_budget / len(watch.values)
-    evidence = sequential.fallen(
-        compared.changes,
-        compared.variances,
-        shared=compared.shared,
-        scale=asked.change * abs(compared.before),
-        level=level,
-    )
+    evidence = compared.evidence
     sign = 1 if asked.better == "higher" else -1
     change, radius = sign * float(evidence.change[-1]), float(evidence.radius[-1])
     first = evidence.first(level)
@@ -187,17 +223,23 @@ def _value(store: Store, watch: Watch, name: str, now: Pointer, since: int, unti
     )
 
 
-def _side_by_side(asked: Asked, own: Windows, other: Windows) -> _Compared | None:
+def _side_by_side(own: Windows, other: Windows) -> _Aligned | None:
     """Pair the windows in which both served."""
     _, mine, theirs = np.intersect1d(own.numbers, other.numbers, return_indices=True)
     if not len(mine):
         return None
     own, other = own.at(mine), other.at(theirs)
-    before = float(np.average(other.means, weights=other.events))
-    return _compared(asked, own, own.means - other.means, own.variances + other.variances, 0.0, before, paired=True)
+    return _Aligned(
+        own=own,
+        changes=own.means - other.means,
+        variances=own.variances + other.variances,
+        shared=0.0,
+        before=float(np.average(other.means, weights=other.events)),
+        side_by_side=True,
+    )
 
 
-def _after(asked: Asked, own: Windows, past: Windows) -> _Compared | None:
+def _after(own: Windows, past: Windows) -> _Aligned | None:
     """Hold windows against those of the release before, whose days differ by more than their events do."""
     if len(past.numbers) < LEAST_PAST:
         return None
@@ -205,29 +247,13 @@ def _after(asked: Asked, own: Windows, past: Windows) -> _Compared | None:
     precision = 1 / (past.variances + days)
     shared = float(1 / precision.sum())
     before = float((precision * past.means).sum()) * shared
-    return _compared(asked, own, own.means - before, own.variances + days, shared, before, paired=False)
-
-
-def _compared(
-    asked: Asked,
-    own: Windows,
-    changes: sequential.Floats,
-    variances: sequential.Floats,
-    shared: float,
-    before: float,
-    *,
-    paired: bool,
-) -> _Compared | None:
-    if before == 0:  # no share of it can be a change that matters
-        return None
-    return _Compared(
-        changes=changes if asked.better == "higher" else -changes,
-        variances=variances,
+    return _Aligned(
+        own=own,
+        changes=own.means - before,
+        variances=own.variances + days,
         shared=shared,
         before=before,
-        now=float(np.average(own.means, weights=own.events)),
-        numbers=own.numbers.tolist(),
-        side_by_side=paired,
+        side_by_side=False,
     )
 
 
