@@ -207,6 +207,14 @@ def test_a_rollback_goes_one_release_back_and_the_next_one_further(shop, third):
     ]
 
 
+def test_a_rollback_of_what_is_in_production_no_longer_moves_nothing(shop, third):
+    with pytest.raises(LostRace, match=f"'{third[2].release_id}' is in production, so nothing was"):
+        rollback(shop.line, shop.store, expect=third[1].release_id, reason=REASON, by="operator")
+    assert channel.current(shop.store).generation == 3
+    moved = rollback(shop.line, shop.store, expect=third[2].release_id, reason=REASON, by="operator")
+    assert moved.release_id == third[1].release_id
+
+
 def test_a_rollback_to_a_name_needs_a_release_that_was_good(shop, third):
     passed, failed, unjudged = (bundle(shop, number) for number in (3, 4, 5))
     for each, outcome in ((passed, Outcome.PASS), (failed, Outcome.FAIL)):

@@ -188,6 +188,17 @@ def test_what_landed_and_cannot_be_read_is_refused_by_key_and_reason(lines: Path
 # --- looking
 
 
+def test_a_release_is_watched_by_hand_and_what_is_not_known_is_said(frozen: Path, retune) -> None:
+    found = retune("watch", "shop", "--by", "ann", "--json")
+    assert (found.code, found.json["outcome"], found.json["previous"]) == (0, "unknown", None)
+    assert "the line names no watch.values" in found.json["because"]
+    file = frozen / "shop.toml"
+    file.write_text(file.read_text() + '\n[watch.values.worth]\ncolumn = "value"\n')
+    assert "is the first release" in retune("watch", "shop").out
+    entries = retune("history", "shop", "--json").json["entries"]
+    assert "ann" in [entry["who"] for entry in entries if entry["what"] == "watched"]
+
+
 def test_who_may_only_read_can_look(lines: Path, retune, monkeypatch: pytest.MonkeyPatch, s3_to_look_at: str) -> None:
     monkeypatch.setenv("RETUNE_STORE", s3_to_look_at)
     assert retune("status", "shop", "--json").json[0]["production"] is None
