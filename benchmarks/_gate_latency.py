@@ -194,7 +194,7 @@ def _slow(servers: Mapping[str, Answers], *, beyond: float) -> dict[str, Answers
 
 
 def _typical_p95(server: Answers, n_histories: int, seed: int) -> float:
-    rows = np.random.default_rng(seed).integers(n_histories, size=(500, 1))
+    rows = np.random.default_rng(seed).integers(n_histories, size=(2000, 1))
     return float(np.quantile(server.carry_out(Closed(rows)).ms, 0.95))
 
 
